@@ -1,0 +1,1 @@
+"""Benchmarks: repeatable scripts behind every number in the documentation."""

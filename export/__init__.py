@@ -1,0 +1,1 @@
+"""Export: checkpoint -> ONNX -> bundle, each step proved equal to PyTorch."""

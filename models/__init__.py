@@ -1,0 +1,1 @@
+"""PyTorch models: the ConvLSTM autoencoder, the dual Transformer, and the checkpoint that holds them."""

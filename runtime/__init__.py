@@ -1,0 +1,1 @@
+"""The lean runtime: media -> chunks -> features -> engines -> scorer. Nothing here imports torch."""
