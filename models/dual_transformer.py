@@ -1,0 +1,257 @@
+"""The dual Transformer: one causal branch for pictures, one for sound, cross-attention each way, and an ensemble of heads.
+
+Attention is written out by hand: `scaled_dot_product_attention` with a boolean mask exports to ONNX as something that differs from
+PyTorch on fully masked rows. Recency is an ALiBi bias (Press et al. 2022, arXiv 2108.12409), so no position table limits a clip's
+length; elapsed time enters once more as a capped feature, because how far a clip has run is itself informative.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import CheckpointError
+
+MASKED = -1e4
+"""Logit of what may not be attended: exp underflows to 0 in float32, and the number still exists in float16."""
+
+
+@dataclass(frozen=True, slots=True)
+class FusionConfig:
+    """The dual Transformer's dimensions; they travel inside the checkpoint."""
+
+    visual_dim: int = 128
+    audio_dim: int = 384
+    width: int = 64
+    heads: int = 4
+    layers: int = 2
+    feedforward: int = 128
+    quantile_levels: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)
+    """Strictly increasing, with 0.5 among them."""
+    position_cap: int = 90
+    """Chunks after which elapsed time stops growing: 180 s of 2 s chunks."""
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        levels = self.quantile_levels
+        if 0.5 not in levels or sorted(set(levels)) != list(levels) or levels[0] <= 0 or levels[-1] >= 1:
+            raise CheckpointError(f"fusion: quantile levels rise inside (0, 1) and hold 0.5, got {levels}")
+        if self.width % self.heads:
+            raise CheckpointError(f"fusion: width {self.width} does not divide into {self.heads} heads")
+
+
+class FusionOutput(NamedTuple):
+    """Row k of every output depends on chunks 0..k alone. Scores and quantiles are in standardised units."""
+
+    score: Tensor
+    """float32 (B, N): the gated ensemble of the three heads."""
+    head_scores: Tensor
+    """float32 (B, N, 3): the visual, audio and fused heads."""
+    quantiles: Tensor
+    """float32 (B, N, Q): never crossing, one for each of `FusionConfig.quantile_levels`."""
+    quartile_logits: Tensor
+    """float32 (B, N, 4)."""
+    chunk_weights: Tensor
+    """float32 (B, N, N): row k says how much chunks 0..k weighed; it sums to 1, or to 0 where no chunk so far is real."""
+
+
+class DualTransformer(nn.Module):
+    """Chunk embeddings of both modalities -> a score after every chunk."""
+
+    def __init__(self, config: FusionConfig = FusionConfig()) -> None:
+        super().__init__()
+        self.config = config
+        self.visual = _Branch(config, config.visual_dim)
+        self.audio = _Branch(config, config.audio_dim)
+        self.visual_hears = _Attention(config)
+        self.audio_sees = _Attention(config)
+        self.merge = nn.Sequential(nn.Linear(2 * config.width, config.feedforward), nn.SiLU(), nn.Linear(config.feedforward, config.width))
+        self.pools = nn.ModuleList(_CausalPool(config.width) for _ in range(3))
+        self.heads = nn.ModuleList(_score_head(config) for _ in range(3))
+        self.gate = nn.Linear(config.width, 3)
+        self.spread = nn.Linear(config.width, len(config.quantile_levels))
+        self.quartile = nn.Linear(config.width, 4)
+        for layer in (self.gate, self.spread, self.quartile):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, visual: Tensor, audio: Tensor, visual_mask: Tensor, audio_mask: Tensor, chunk_mask: Tensor) -> FusionOutput:
+        """Scores every prefix of a clip.
+
+        Args:
+            visual: float32 (B, N, visual_dim), embeddings of the chunks' pictures.
+            audio: float32 (B, N, audio_dim), embeddings of the chunks' sound.
+            visual_mask: float32 (B, N), 1 where the chunk has pictures; where it is 0 a learned null token stands in.
+            audio_mask: float32 (B, N), 1 where the chunk has sound.
+            chunk_mask: float32 (B, N), 1 where the chunk exists, 0 for padding on the right.
+        """
+        steps = _Steps.of(chunk_mask, self.visual.slopes, self.config.position_cap)
+        seen, heard = visual_mask * chunk_mask, audio_mask * chunk_mask
+        v, a = self.visual(visual, seen, steps), self.audio(audio, heard, steps)
+        v, a = v + self.visual_hears(v, a, steps), a + self.audio_sees(a, v, steps)
+        streams = (v, a, self.merge(torch.cat((v, a), dim=-1)))
+        masks = (steps.causal * seen[:, None], steps.causal * heard[:, None], steps.visible)
+        pooled = [pool(stream, mask) for pool, stream, mask in zip(self.pools, streams, masks, strict=True)]
+        head_scores = torch.cat([head(vector) for head, (vector, _) in zip(self.heads, pooled, strict=True)], dim=-1)
+        fused, chunk_weights = pooled[2]
+        score = self._ensemble(fused, head_scores, masks)
+        return FusionOutput(score, head_scores, self._quantiles(fused, score), self.quartile(fused), chunk_weights)
+
+    def _ensemble(self, fused: Tensor, head_scores: Tensor, masks: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """A convex combination in which a modality that was never present so far has no say."""
+        present = torch.stack((masks[0].amax(dim=-1), masks[1].amax(dim=-1), torch.ones_like(masks[2][..., 0])), dim=-1)
+        weights = torch.softmax(self.gate(fused).masked_fill(present <= 0, MASKED), dim=-1)
+        return (weights * head_scores).sum(dim=-1)
+
+    def _quantiles(self, fused: Tensor, score: Tensor) -> Tensor:
+        """The median near the score, and positive gaps added up away from it on both sides: quantiles cannot cross."""
+        middle = self.config.quantile_levels.index(0.5)
+        raw = self.spread(fused)
+        median = score[..., None] + raw[..., middle : middle + 1]
+        below = median - torch.cumsum(F.softplus(raw[..., :middle].flip(-1)), dim=-1).flip(-1)
+        above = median + torch.cumsum(F.softplus(raw[..., middle + 1 :]), dim=-1)
+        return torch.cat((below, median, above), dim=-1)
+
+
+def modality_dropout(
+    visual_mask: Tensor, audio_mask: Tensor, probability: float, *, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Training only: takes one whole modality away from some clips, never both and never the only one a clip has.
+
+    Args:
+        visual_mask: float32 (B, N).
+        audio_mask: float32 (B, N).
+        probability: chance that a clip with both modalities loses one; which one is a fair coin.
+        generator: source of the draws, on the CPU.
+
+    Returns:
+        The two masks, with the rows that were dropped at 0.
+    """
+    draws = torch.rand(2, len(visual_mask), 1, generator=generator).to(visual_mask.device)
+    both = (visual_mask.amax(dim=1, keepdim=True) > 0) & (audio_mask.amax(dim=1, keepdim=True) > 0)
+    hit, coin = both & (draws[0] < probability), draws[1] < 0.5
+    return visual_mask.masked_fill(hit & coin, 0.0), audio_mask.masked_fill(hit & ~coin, 0.0)
+
+
+class _Steps(NamedTuple):
+    """Where each chunk stands and what it may look at; made from tensors alone, so that N stays dynamic in the graph."""
+
+    causal: Tensor
+    """float32 (B, N, N): 1 where key j is not after query k."""
+    visible: Tensor
+    """float32 (B, N, N): causal, and key j is a real chunk."""
+    recency: Tensor
+    """float32 (B, heads, N, N): ALiBi bias, 0 or negative."""
+    elapsed: Tensor
+    """float32 (B, N, 1): log1p of the capped chunk index."""
+
+    @classmethod
+    def of(cls, chunk_mask: Tensor, slopes: Tensor, cap: int) -> _Steps:
+        index = torch.cumsum(torch.ones_like(chunk_mask), dim=1) - 1.0
+        distance = index[:, :, None] - index[:, None, :]
+        causal = (distance >= 0).to(torch.float32)
+        recency = -slopes[None, :, None, None] * distance[:, None]
+        return cls(causal, causal * chunk_mask[:, None], recency, torch.log1p(index.clamp(max=float(cap)))[..., None])
+
+
+class _Branch(nn.Module):
+    """One modality: project, put null tokens in, and run causal self-attention blocks."""
+
+    slopes: Tensor
+
+    def __init__(self, config: FusionConfig, features: int) -> None:
+        super().__init__()
+        self.project = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, config.width))
+        self.null = nn.Parameter(torch.randn(config.width) * 0.02)
+        self.elapsed = nn.Linear(1, config.width)
+        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.layers))
+        self.register_buffer("slopes", _alibi_slopes(config.heads), persistent=False)
+
+    def forward(self, features: Tensor, present: Tensor, steps: _Steps) -> Tensor:
+        x: Tensor = torch.where(present[..., None] > 0, self.project(features), self.null) + self.elapsed(steps.elapsed)
+        for block in self.blocks:
+            x = block(x, steps)
+        return x
+
+
+class _Block(nn.Module):
+    """Pre-norm self-attention and feed-forward."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.attention = _Attention(config)
+        self.feedforward = nn.Sequential(
+            nn.LayerNorm(config.width),
+            nn.Linear(config.width, config.feedforward),
+            nn.SiLU(),
+            nn.Linear(config.feedforward, config.width),
+            nn.Dropout(config.dropout),
+        )
+
+    def forward(self, x: Tensor, steps: _Steps) -> Tensor:
+        x = x + self.attention(x, x, steps)
+        fed: Tensor = self.feedforward(x)
+        return x + fed
+
+
+class _Attention(nn.Module):
+    """Causal multi-head attention of queries over keys, both normalised first."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.head_shape = (config.heads, config.width // config.heads)
+        self.query_norm = nn.LayerNorm(config.width)
+        self.key_norm = nn.LayerNorm(config.width)
+        self.query = nn.Linear(config.width, config.width)
+        self.key = nn.Linear(config.width, config.width)
+        self.value = nn.Linear(config.width, config.width)
+        self.out = nn.Linear(config.width, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, queries: Tensor, keys: Tensor, steps: _Steps) -> Tensor:
+        """float32 (B, N, width) twice -> float32 (B, N, width)."""
+        normed = self.key_norm(keys)
+        q, k, v = self._split(self.query(self.query_norm(queries))), self._split(self.key(normed)), self._split(self.value(normed))
+        logits = q @ k.transpose(-1, -2) * self.head_shape[1] ** -0.5 + steps.recency
+        weights = masked_softmax(logits, steps.visible[:, None])
+        mixed: Tensor = self.dropout(self.out((weights @ v).transpose(1, 2).flatten(2)))
+        return mixed
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.reshape(*x.shape[:2], *self.head_shape).transpose(1, 2)
+
+
+class _CausalPool(nn.Module):
+    """Attention pooling: row k is a weighted mean of rows 0..k."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.weigh = nn.Linear(width, 1)
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 (B, N, width) and the rows' masks (B, N, N) -> pooled (B, N, width) and weights (B, N, N)."""
+        normed = self.norm(x)
+        weights = masked_softmax(self.weigh(normed).transpose(-1, -2), mask)
+        return weights @ normed, weights
+
+
+def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over the last axis where mask is 1; exactly 0 elsewhere, and all 0 in a row with nothing to attend to."""
+    weights = torch.softmax(logits.masked_fill(mask <= 0, MASKED), dim=-1)
+    return weights * mask.amax(dim=-1, keepdim=True)
+
+
+def _alibi_slopes(heads: int) -> Tensor:
+    """Slopes 2^(-8 i / heads); the first head has none, so that one head can look back without bias."""
+    slopes = torch.tensor([2.0 ** (-8.0 * i / heads) for i in range(1, heads + 1)])
+    slopes[0] = 0.0
+    return slopes
+
+
+def _score_head(config: FusionConfig) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(config.width, config.width), nn.SiLU(), nn.Dropout(config.dropout), nn.Linear(config.width, 1))
