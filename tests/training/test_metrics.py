@@ -1,0 +1,79 @@
+"""Metrics against scikit-learn, scipy and hand-made cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from shortcast.errors import DataError
+from shortcast.runtime.target import Target
+from shortcast.training.metrics import both_spaces, interval_metrics, quartile_metrics, regression_metrics, spearman, standardised_space
+from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
+
+
+@pytest.fixture
+def pairs() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    truth = rng.normal(size=57).round(1)  # ties
+    return truth, truth + rng.normal(size=57).round(1)
+
+
+def test_regression_metrics_agree_with_scikit_learn_and_scipy(pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    truth, predicted = pairs
+    found = regression_metrics(truth, predicted, space="z")
+    assert found.mse == pytest.approx(mean_squared_error(truth, predicted))
+    assert found.mae == pytest.approx(mean_absolute_error(truth, predicted))
+    assert found.r2 == pytest.approx(r2_score(truth, predicted))
+    assert found.spearman == pytest.approx(spearmanr(truth, predicted).statistic)
+
+
+def test_the_figure_is_of_the_whole_split_and_not_of_its_batches(pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    truth, predicted = pairs
+    halves = [spearman(truth[part], predicted[part]) for part in (slice(0, 28), slice(28, 57))]
+    assert regression_metrics(truth, predicted, space="z").spearman != pytest.approx(np.mean(np.array(halves, dtype=float)), abs=1e-4)
+
+
+def test_what_does_not_exist_for_a_constant_is_none() -> None:
+    constant_truth = regression_metrics([1.0, 1.0], [0.0, 2.0], space="z")
+    assert (constant_truth.r2, constant_truth.spearman) == (None, None)
+    assert regression_metrics([0.0, 1.0], [3.0, 3.0], space="z").spearman is None
+
+
+def test_predicting_the_mean_has_r2_zero_and_mse_of_the_variance() -> None:
+    truth = np.array([1.0, 2.0, 6.0])
+    found = regression_metrics(truth, np.full(3, truth.mean()), space="views")
+    assert found.r2 == pytest.approx(0)
+    assert found.mse == pytest.approx(truth.var())
+
+
+def test_one_outlier_owns_the_squared_error_in_views_and_not_in_log_space() -> None:
+    views = np.concatenate([np.geomspace(100, 10_000, 99), [5e7]])
+    target = Target.fit(views, name="views")
+    in_z, in_views = both_spaces(target, target.standardise(views), np.zeros(100))
+    squared = (views - target.restore(0)) ** 2
+    assert squared[-1] / squared.sum() > 0.999
+    assert in_views.mse == pytest.approx(squared.mean())
+    assert in_z.mse == pytest.approx(1.0)
+    assert (in_z.space, in_views.space) == ("standardised log1p(views)", "views")
+
+
+def test_the_space_of_an_untransformed_target_says_so() -> None:
+    assert standardised_space(Target("rate", "none", 0.0, 1.0, (0.0, 1.0, 2.0))) == "standardised rate"
+
+
+def test_quartiles() -> None:
+    found = quartile_metrics([0, 0, 1, 2, 3, 3], [0, 1, 1, 2, 3, 0])
+    assert found.accuracy == pytest.approx(4 / 6)
+    assert found.macro_f1 == pytest.approx((0.5 + 2 / 3 + 1 + 2 / 3) / 4)
+    assert found.class_sizes == (2, 1, 1, 2)
+
+
+def test_coverage_counts_both_ends_as_inside() -> None:
+    found = interval_metrics([0.0, 1.0, 2.0, 9.0], [0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0], nominal=0.9, space="z")
+    assert (found.coverage, found.mean_width, found.nominal) == (0.5, 1.0, 0.9)
+
+
+@pytest.mark.parametrize("predicted", [[1.0], [[1.0, 2.0]], [1.0, np.nan]])
+def test_what_cannot_be_compared_is_refused(predicted: list[float]) -> None:
+    with pytest.raises(DataError, match="metrics"):
+        regression_metrics([1.0, 2.0], predicted, space="z")

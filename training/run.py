@@ -1,0 +1,194 @@
+"""A training run on disk: its configuration, its log, and the state from which it goes on after a kill.
+
+    RUN/
+      config.json             what was asked for; a run is only resumed with the same
+      log.jsonl               one line per epoch
+      autoencoder.safetensors embeddings.safetensors regressor.safetensors
+                              weights, optimiser moments and history of the last whole epoch
+      features/               the cache of decoded clips (`dataset.FeatureStore`), unless it is kept elsewhere
+
+Every file but the log is written aside and renamed, so a reader sees the old one or the new one. A state is one file, tensors and
+JSON together (the JSON lies in the safetensors header), so that the two can never disagree. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ..errors import DataError
+
+_META = "shortcast"
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressEvent:
+    """One step of a stage of training; the first event of a stage has `done == 0`."""
+
+    stage: str
+    """`features`, `autoencoder`, `embed` or `regressor`."""
+    done: int
+    total: int
+    note: str = ""
+    """What to show beside the bar, for example the last losses."""
+
+
+Progress = Callable[[ProgressEvent], None]
+"""Is called from the training thread, often; it must be quick."""
+
+
+def silent(_event: ProgressEvent) -> None:
+    """The progress callback that shows nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a stage needs in order to go on."""
+
+    tensors: dict[str, Tensor]
+    meta: dict[str, Any]
+    """JSON values: epochs done, history, early-stopping counters."""
+
+
+class RunDirectory:
+    """Owns the files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def open(cls, path: Path, config: Mapping[str, Any], *, resume: bool = True) -> RunDirectory:
+        """Opens a run directory, new or begun before.
+
+        Args:
+            path: made where it does not exist.
+            config: JSON values that decide the result; a begun run is resumed only where they are all the same.
+            resume: False forgets the states and the log of a begun run (not its cached features).
+
+        Raises:
+            DataError: the directory holds a run with another configuration, or cannot be read or written.
+        """
+        run = cls(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if resume:
+                run._refuse_other(config)
+            else:
+                run._forget()
+            run._write("config.json", (json.dumps(config, indent=2, allow_nan=False) + "\n").encode())
+        except OSError as error:
+            raise DataError(f"run directory {path} cannot be written: {error}") from error
+        return run
+
+    def save_state(self, stage: str, state: State) -> None:
+        """Writes the state of a stage, replacing the one before it in a single rename."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+        self._write(f"{stage}.safetensors", save(tensors, metadata={_META: json.dumps(state.meta, allow_nan=False)}))
+
+    def load_state(self, stage: str) -> State | None:
+        """Reads what `save_state` wrote last; None where the stage has not begun.
+
+        Raises:
+            DataError: the file is not one that `save_state` wrote.
+        """
+        path = self.path / f"{stage}.safetensors"
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+                meta = json.loads((file.metadata() or {})[_META])
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise DataError(f"{path} is not a training state ({error}); start over with --no-resume") from error
+        return State(tensors, meta)
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Appends one line to `log.jsonl`."""
+        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+
+    def rewrite_log(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Makes the log agree with the states again: a kill between the two leaves a line too few, or half a line."""
+        self._write("log.jsonl", "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode())
+
+    def _refuse_other(self, config: Mapping[str, Any]) -> None:
+        path = self.path / "config.json"
+        if not path.exists():
+            return
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{path} cannot be read ({error}); start over with --no-resume") from error
+        wanted = json.loads(json.dumps(config))
+        if before != wanted:
+            changes = "; ".join(_differences(before, wanted))
+            raise DataError(f"{self.path} holds a run with another configuration ({changes}); use another --run-dir, or --no-resume")
+
+    def _forget(self) -> None:
+        for file in [*self.path.glob("*.safetensors"), self.path / "log.jsonl", self.path / "config.json"]:
+            file.unlink(missing_ok=True)
+
+    def _write(self, name: str, content: bytes) -> None:
+        replace_file(self.path / name, content)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Writes beside `path` and renames: whoever reads sees the old file or the whole new one, also after a kill."""
+    aside = path.with_name(f".{path.name}.part")
+    with aside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The moments of AdamW by name, for a state; its hyperparameters come from the run's configuration."""
+    moments = optimiser.state_dict()["state"]
+    return {f"optimiser.{index}.{name}": value for index, slot in moments.items() for name, value in slot.items()}
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Puts back what `optimiser_tensors` took."""
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimiser."):
+            _, index, name = key.split(".", 2)
+            moments.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def module_tensors(module: torch.nn.Module, prefix: str) -> dict[str, Tensor]:
+    """A copy of a module's weights and buffers by prefixed name."""
+    return {f"{prefix}.{name}": value.detach().clone() for name, value in module.state_dict().items()}
+
+
+def restore_module(module: torch.nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:
+    """Puts back what `module_tensors` took."""
+    start = len(prefix) + 1
+    module.load_state_dict({name[start:]: value for name, value in tensors.items() if name.startswith(f"{prefix}.")})
+
+
+def _differences(before: Mapping[str, Any], wanted: Mapping[str, Any], where: str = "") -> list[str]:
+    found = []
+    for key in sorted({*before, *wanted}):
+        old, new = before.get(key), wanted.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, f"{where}{key}.")
+        elif old != new:
+            found.append(f"{where}{key}: {_short(old)} -> {_short(new)}")
+    return found
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
