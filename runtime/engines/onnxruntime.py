@@ -12,12 +12,17 @@ from numpy.typing import NDArray
 
 from ...errors import EngineError
 from ..cpu import available_cpus
-from . import TensorSpec, Tensors, check_feeds
+from . import Tensors, TensorSpec, check_feeds
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _MOST_THREADS = 4
 """Chunk-sized graphs stop gaining beyond this."""
 _ERRORS_ONLY = 3
+_IDENTITY_GRAPH = (
+    b'\x08\x08\x12\x00:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x12"
+)
+"""An ONNX model of one Identity node (IR 8, opset 18): the smallest thing a provider can be asked to run."""
 
 
 class OnnxRuntimeEngine:
@@ -68,6 +73,21 @@ class OnnxRuntimeEngine:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def usable_devices() -> dict[str, str]:
+    """Each device onnxruntime could use, with what keeps it from doing so (empty: nothing).
+
+    A provider that is listed may still fail to load its libraries, so `cuda` is tried with a graph of one node.
+    """
+    problems = {"cpu": ""}
+    if _PROVIDERS["cuda"] in ort.get_available_providers():
+        session = ort.InferenceSession(_IDENTITY_GRAPH, _session_options(1), providers=[_PROVIDERS["cuda"]])
+        loaded = session.get_providers()[0] == _PROVIDERS["cuda"]
+        problems["cuda"] = (
+            "" if loaded else "the CUDA provider is installed but its libraries do not load; check the driver and CUDA version"
+        )
+    return problems
 
 
 def _session_options(threads: int | None) -> ort.SessionOptions:

@@ -1,0 +1,49 @@
+# shortcast: `make demo` scores a real clip on a fresh machine, `make test` proves the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := .venv-demo/bin
+WHEEL_DIR := build/wheel
+
+.PHONY: help demo venv test lint smoke demo-bundle sample clean
+
+help:  ## Show this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: .venv-demo/.made  ## Install the runtime alone (no torch) and score the sample clip, chunk by chunk.
+	$(DEMO)/shortcast score samples/sample.mp4 --every-chunk --format table
+
+venv: .venv/.made  ## Make .venv with every development extra.
+
+test: venv lint  ## Lint, types, the whole test suite, and the wheel in a bare environment.
+	$(BIN)/python -m pytest
+	$(MAKE) --no-print-directory smoke
+
+lint: venv  ## ruff and mypy.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+smoke: venv  ## Build the wheel, install it with no extras in a fresh environment, and use it.
+	PYTHON=$(PYTHON) BIN=$(CURDIR)/$(BIN) tests/smoke.sh
+
+demo-bundle: venv  ## Train and export the demo bundle again (about a quarter of an hour on two cores).
+	PATH=$(CURDIR)/$(BIN):$$PATH samples/make_demo_bundle.sh
+
+sample: venv  ## Make the sample clip again (needs a Debian machine).
+	$(BIN)/python samples/make_sample.py
+
+clean:  ## Remove the environments and everything built.
+	rm -rf .venv .venv-demo build dist *.egg-info
+
+# Both environments are made once and reused while the two files they are made from are unchanged.
+.venv-demo/.made: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear .venv-demo
+	$(DEMO)/python -m pip install --quiet --upgrade pip
+	$(DEMO)/python -m pip install --quiet --constraint constraints.txt --editable '.[whisper-tiny-en]'
+	touch $@
+
+.venv/.made: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
