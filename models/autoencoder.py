@@ -32,6 +32,10 @@ class DecoderConfig:
     """Time steps of the thumbnails decoded from the embedding alone."""
     coarse_hidden: int = 256
 
+    def __post_init__(self) -> None:
+        if min(self.hidden_channels, self.head_channels, self.frame_stride, self.coarse_windows, self.coarse_hidden) < 1:
+            raise CheckpointError(f"decoder: every dimension is at least 1, got {self}")
+
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:

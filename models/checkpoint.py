@@ -94,7 +94,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             Target.from_json(config["target"]),
             dict(config["card"]),
         )
-    except (ShortcastError, AttributeError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+    except (ShortcastError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path / CONFIG_FILE} does not describe a model: {error}") from error
     _load_weights(checkpoint, path)
     checkpoint.autoencoder.eval()

@@ -38,6 +38,9 @@ class EncoderConfig:
     pixel_std: float = 0.25
 
     def __post_init__(self) -> None:
+        sizes = (self.frames_per_chunk, self.height, self.width, self.embedding_dim, *self.pool_grid)
+        if not self.stem_channels or not self.hidden_channels or min(*sizes, *self.stem_channels, *self.hidden_channels) < 1:
+            raise CheckpointError(f"encoder: every dimension is at least 1, got {self}")
         rows, columns = self.grid
         if (rows * self.stride, columns * self.stride) != (self.height, self.width):
             raise CheckpointError(f"encoder: {self.height}x{self.width} pictures do not divide by the stem's stride {self.stride}")

@@ -37,6 +37,8 @@ class FusionConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
+        if min(self.visual_dim, self.audio_dim, self.width, self.heads, self.layers, self.feedforward, self.position_cap) < 1:
+            raise CheckpointError(f"fusion: every dimension is at least 1, got {self}")
         levels = self.quantile_levels
         if 0.5 not in levels or sorted(set(levels)) != list(levels) or levels[0] <= 0 or levels[-1] >= 1:
             raise CheckpointError(f"fusion: quantile levels rise inside (0, 1) and hold 0.5, got {levels}")
