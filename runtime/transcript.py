@@ -34,49 +34,55 @@ class Segment:
 
 
 class Transcriber:
-    """Gathers a clip's sound chunk by chunk and turns it into text window by window."""
+    """Holds the model; each clip gets a `Transcription` of its own."""
 
     def __init__(self, weights: Path, *, device: str = "cpu", threads: int = 1) -> None:
         """Loads the model.
+
+        Args:
+            weights: a directory with a Whisper model in CTranslate2 form, tokenizer included.
+            device: `cpu` or `cuda`.
+            threads: OpenMP threads.
 
         Raises:
             WeightsError: the weights do not load.
         """
         try:
-            self._model = WhisperModel(str(weights), device=device, compute_type="default", cpu_threads=threads)
+            self.model = WhisperModel(str(weights), device=device, compute_type="default", cpu_threads=threads)
         except (RuntimeError, ValueError, OSError) as error:
             raise WeightsError(f"faster-whisper cannot load {weights} on {device}: {error}") from error
-        self.reset()
 
-    def reset(self) -> None:
-        """Forgets the clip so far."""
+    def begin(self) -> Transcription:
+        """A clip of which nothing has been heard."""
+        return Transcription(self.model)
+
+
+class Transcription:
+    """Gathers one clip's sound and turns it into text window by window."""
+
+    def __init__(self, model: WhisperModel) -> None:
+        self.segments: tuple[Segment, ...] = ()
+        """Everything understood so far."""
+        self._model = model
         self._start_s = 0.0
         self._sound: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
 
-    def add(self, chunk: Chunk) -> tuple[Segment, ...]:
-        """Takes one more chunk, in order.
-
-        Returns:
-            The segments that are now known: none until a window is full or the chunk is the last.
-        """
+    def add(self, chunk: Chunk) -> None:
+        """Takes one more chunk, in order. Text is decoded when a window is full, and at the end of the clip."""
         real = round((chunk.end_s - chunk.start_s) * SAMPLE_RATE_HZ)
         self._sound = np.concatenate([self._sound, chunk.samples[:real]])
         if chunk.final:
-            return self._decode(self._sound.size)
-        if self._sound.size >= _WINDOW_S * SAMPLE_RATE_HZ:
-            return self._decode(_quietest(self._sound))
-        return ()
+            self._decode(self._sound.size)
+        elif self._sound.size >= _WINDOW_S * SAMPLE_RATE_HZ:
+            self._decode(_quietest(self._sound))
 
-    def _decode(self, samples: int) -> tuple[Segment, ...]:
+    def _decode(self, samples: int) -> None:
         window, self._sound = self._sound[:samples], self._sound[samples:]
         start_s, self._start_s = self._start_s, self._start_s + samples / SAMPLE_RATE_HZ
-        if not window.any():
-            return ()
-        # Without these options silence is transcribed as speech and one bad window poisons the next.
-        segments, _ = self._model.transcribe(
-            window, vad_filter=True, condition_on_previous_text=False, no_repeat_ngram_size=3, without_timestamps=False
-        )
-        return tuple(_segment(found, start_s) for found in segments)
+        if window.any():
+            # Without voice detection silence is transcribed as speech; with text carried over one bad window poisons the next.
+            found, _ = self._model.transcribe(window, vad_filter=True, condition_on_previous_text=False, no_repeat_ngram_size=3)
+            self.segments += tuple(_segment(segment, start_s) for segment in found)
 
 
 def _segment(found: Any, start_s: float) -> Segment:
