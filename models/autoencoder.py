@@ -88,6 +88,7 @@ class CompositeDecoder(nn.Module):
         self.predict = _Branch(encoder, config, channels=4)
         self.coarse = _Coarse(encoder, config)
         nn.init.constant_(self.predict.gate_bias(), 2.0)  # start near "the last frame stays"
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, embedding: Tensor, state: State, last_frame: Tensor, *, steps: int) -> Decoded:
         """Decodes one chunk.
@@ -112,7 +113,6 @@ class ConvLSTMAutoencoder(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
-        self.to(memory_format=torch.channels_last)  # four times faster to train on a CPU than the default layout
 
     @classmethod
     def from_configs(cls, encoder: EncoderConfig, decoder: DecoderConfig) -> ConvLSTMAutoencoder:
