@@ -73,9 +73,10 @@ class Speaker:
         """
         with _ONE_AT_A_TIME, self._fresh_library() as library:
             parts = _listen(library, text, voice or Voice())
-        if not parts:
-            raise DataError(f"eSpeak NG said nothing for {text!r}")
-        return np.concatenate(parts).astype(np.float32) / 32768.0
+        samples = np.concatenate([np.zeros(0, np.int16), *parts])
+        if not samples.any():
+            raise DataError(f"eSpeak NG said nothing for {text!r}; expected words")
+        return samples.astype(np.float32) / 32768.0
 
     @contextmanager
     def _fresh_library(self) -> Iterator[ctypes.CDLL]:
