@@ -14,8 +14,9 @@ JSON together (the JSON lies in the safetensors header), so that the two can nev
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class State:
 
     tensors: dict[str, Tensor]
     meta: dict[str, Any]
-    """JSON values: epochs done, history, early-stopping counters."""
+    """JSON values; `history` holds a line per epoch, where the stage has epochs."""
 
 
 class RunDirectory:
@@ -116,8 +117,10 @@ class RunDirectory:
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
 
-    def rewrite_log(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Makes the log agree with the states again: a kill between the two leaves a line too few, or half a line."""
+    def rewrite_log(self, *stages: str) -> None:
+        """Makes the log agree with the states of these stages: a kill between the two leaves a line too few, or half a line."""
+        states = ((stage, self.load_state(stage)) for stage in stages)
+        records = [{"stage": stage, **line} for stage, state in states if state for line in state.meta["history"]]
         self._write("log.jsonl", "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode())
 
     def _refuse_other(self, config: Mapping[str, Any]) -> None:
@@ -165,6 +168,23 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Te
             _, index, name = key.split(".", 2)
             moments.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def cosine_with_warmup(step: int, total: int, *, peak: float, warmup: float) -> float:
+    """The learning rate at a step: a line up to `peak`, then half a cosine down towards 0.
+
+    A function of the step alone, so that a resumed run needs no scheduler's state.
+
+    Args:
+        step: 0-based.
+        total: steps of the whole training.
+        peak: the highest rate.
+        warmup: share of `total` spent rising.
+    """
+    rising = max(1, round(warmup * total))
+    if step < rising:
+        return peak * (step + 1) / rising
+    return peak * 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
 
 
 def module_tensors(module: torch.nn.Module, prefix: str) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from shortcast.errors import DataError
 from shortcast.training.run import RunDirectory, State, module_tensors, optimiser_tensors, restore_module, restore_optimiser
 
@@ -64,15 +65,16 @@ def test_a_state_that_is_not_one_is_an_error_with_a_way_out(tmp_path: Path) -> N
         run.load_state("regressor")
 
 
-def test_the_log_is_one_json_object_a_line(tmp_path: Path) -> None:
+def test_the_log_is_made_to_agree_with_the_states(tmp_path: Path) -> None:
     run = RunDirectory.open(tmp_path / "run", CONFIG)
-    run.log({"epoch": 1})
+    run.log({"stage": "a", "epoch": 1})
     with (run.path / "log.jsonl").open("a") as half_a_line:
         half_a_line.write('{"epo')
-    run.rewrite_log([{"epoch": 1}, {"epoch": 2}])
-    run.log({"epoch": 3})
-    lines = (run.path / "log.jsonl").read_text().splitlines()
-    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+    run.save_state("a", State({"w": torch.zeros(1)}, {"history": [{"epoch": 1}, {"epoch": 2}]}))
+    run.rewrite_log("a", "not begun")
+    run.log({"stage": "b", "epoch": 1})
+    lines = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["epoch"]) for line in lines] == [("a", 1), ("a", 2), ("b", 1)]
 
 
 def test_a_path_that_is_a_file_is_a_clean_error(tmp_path: Path) -> None:
