@@ -6,7 +6,7 @@ almost all tail), so no figure leaves this module without its space, and none is
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,9 +33,6 @@ class RegressionMetrics:
     spearman: float | None
     """None where truth or prediction is constant, for which a rank correlation does not exist."""
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class QuartileMetrics:
@@ -47,9 +44,6 @@ class QuartileMetrics:
     class_sizes: tuple[int, int, int, int]
     """Clips of this split in each quartile of the TRAINING split; far from even means the splits differ."""
 
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "class_sizes": list(self.class_sizes)}
-
 
 @dataclass(frozen=True, slots=True)
 class IntervalMetrics:
@@ -60,9 +54,6 @@ class IntervalMetrics:
     nominal: float
     coverage: float
     mean_width: float
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def standardised_space(target: Target) -> str:

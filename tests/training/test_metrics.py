@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
+from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
+
 from shortcast.errors import DataError
 from shortcast.runtime.target import Target
 from shortcast.training.metrics import both_spaces, interval_metrics, quartile_metrics, regression_metrics, spearman, standardised_space
-from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
 
 @pytest.fixture

@@ -1,0 +1,184 @@
+"""The dual Transformer's trainer and the evaluation, on made embeddings that follow a known rule."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from shortcast.errors import DataError
+from shortcast.models.dual_transformer import DualTransformer, FusionConfig
+from shortcast.runtime.target import Target
+from shortcast.training.evaluation import evaluate, predict
+from shortcast.training.fit_regressor import EmbeddedClip, LabelledClips, RegressorOptions, collate, fit_regressor, pinball, regressor_loss
+from shortcast.training.run import ProgressEvent, RunDirectory
+
+FUSION = FusionConfig(visual_dim=6, audio_dim=5, width=16, heads=2, layers=1, feedforward=16)
+OPTIONS = RegressorOptions(epochs=5, batch=16, learning_rate=3e-3)
+TARGET = Target("views", "log1p", 9.0, 1.2, (4000.0, 8100.0, 18000.0))
+
+
+def made_clips(count: int, seed: int) -> LabelledClips:
+    """Noisy chunk embeddings around a clip's own two factors, whose sum is the target; one clip in six has no sound."""
+    draw = np.random.default_rng(seed)
+    clips, z = [], []
+    for index in range(count):
+        seen, heard = draw.normal(size=2)
+        chunks = int(draw.integers(1, 7))
+        visual = draw.normal(size=(chunks, 6)) * 0.5
+        audio = draw.normal(size=(chunks, 5)) * 0.5
+        visual[:, 0] += seen
+        audio[:, 0] += heard
+        sounds = index % 6 > 0
+        clips.append(
+            EmbeddedClip(
+                visual.astype(np.float32),
+                np.ones(chunks, dtype=bool),
+                (audio * sounds).astype(np.float32),
+                np.full(chunks, sounds),
+                np.arange(1.0, chunks + 1) * 2,
+            )
+        )
+        z.append((seen + heard * sounds) * 0.7 + draw.normal() * 0.2)
+    return LabelledClips(clips, np.array(z), TARGET.quartile_of(TARGET.restore(z)))
+
+
+def new_model(seed: int = 0) -> DualTransformer:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return DualTransformer(FUSION)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> DualTransformer:
+    options = RegressorOptions(epochs=40, batch=32, learning_rate=5e-3)
+    model = new_model()
+    run = RunDirectory.open(tmp_path_factory.mktemp("run"), {})
+    fit_regressor(model, made_clips(300, 1), made_clips(60, 2), options=options, seed=3, run=run)
+    return model
+
+
+def test_it_learns_what_both_modalities_say(fitted: DualTransformer) -> None:
+    found = evaluate(fitted, made_clips(200, 4), TARGET)
+    r2 = [metrics[0].r2 or 0.0 for metrics in (found.whole_clip, found.pictures_alone, found.sound_alone, found.train_mean_baseline)]
+    whole, pictures, sound, baseline = r2
+    assert whole > 0.6
+    assert whole > pictures + 0.1 > 0.2
+    assert whole > sound + 0.1 > 0.2
+    assert baseline <= 0
+    assert found.quartiles.accuracy > found.majority_quartile_accuracy + 0.1
+    assert 0.75 < found.interval.coverage < 0.99
+    assert found.whole_clip[1].space == "views"
+
+
+def test_more_seconds_say_more(fitted: DualTransformer) -> None:
+    found = evaluate(fitted, made_clips(200, 4), TARGET)
+    assert [part.seconds for part in found.by_seconds] == [2, 4, 8]
+    assert [part.clips_still_running for part in found.by_seconds] == sorted(
+        (part.clips_still_running for part in found.by_seconds), reverse=True
+    )
+    assert found.by_seconds[0].metrics.mse > found.by_seconds[-1].metrics.mse > 0
+    assert found.whole_clip[0].mse <= found.by_seconds[-1].metrics.mse + 0.05
+
+
+def test_a_prediction_does_not_depend_on_the_clips_beside_it(fitted: DualTransformer) -> None:
+    clips = made_clips(40, 5).clips
+    together = predict(fitted, clips)
+    for clip, prediction in zip(clips[:5], together, strict=False):
+        (alone,) = predict(fitted, [clip])
+        np.testing.assert_allclose(alone.score, prediction.score, atol=1e-5)
+        assert prediction.score.shape == clip.end_s.shape
+        assert prediction.quantiles.shape == (len(clip.end_s), 5)
+
+
+def test_masking_a_modality_takes_it_away(fitted: DualTransformer) -> None:
+    (clip, *_) = made_clips(3, 5).clips[1:]
+    other = replace(clip, audio=-clip.audio)
+    (before,), (after,) = predict(fitted, [clip], sound=False), predict(fitted, [other], sound=False)
+    np.testing.assert_array_equal(before.score, after.score)
+    assert not np.allclose(predict(fitted, [clip])[0].score, predict(fitted, [other])[0].score)
+
+
+@pytest.mark.parametrize("stop_after", [1, 3])
+def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_stopped(tmp_path: Path, stop_after: int) -> None:
+    train, val = made_clips(40, 1), made_clips(20, 2)
+
+    def stop(event: ProgressEvent) -> None:
+        if event.done == stop_after:
+            raise KeyboardInterrupt
+
+    whole = new_model()
+    expected = fit_regressor(whole, train, val, options=OPTIONS, seed=1, run=RunDirectory.open(tmp_path / "whole", {}))
+    run = RunDirectory.open(tmp_path / "stopped", {})
+    with pytest.raises(KeyboardInterrupt):
+        fit_regressor(new_model(), train, val, options=OPTIONS, seed=1, run=run, progress=stop)
+    seen: list[ProgressEvent] = []
+    resumed = new_model()
+    found = fit_regressor(resumed, train, val, options=OPTIONS, seed=1, run=run, progress=seen.append)
+    assert seen[0].done == stop_after
+    assert found == expected
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], tensor), name
+
+
+def test_training_leaves_the_callers_random_numbers_alone(tmp_path: Path) -> None:
+    model, run = new_model(), RunDirectory.open(tmp_path, {})
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    fit_regressor(model, made_clips(20, 1), made_clips(9, 2), options=replace(OPTIONS, epochs=1), seed=1, run=run)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_training_stops_when_validation_stops_getting_better_and_keeps_the_best_weights(tmp_path: Path) -> None:
+    options = RegressorOptions(epochs=60, patience=4, batch=8, learning_rate=2e-2, weight_decay=0.0, modality_dropout=0.0)
+    draw = np.random.default_rng(0)
+    noise = replace(made_clips(24, 1), z=draw.normal(size=24))  # nothing to learn but the clips themselves
+    val = replace(made_clips(24, 2), z=draw.normal(size=24))
+    model = new_model()
+    report = fit_regressor(model, noise, val, options=options, seed=1, run=RunDirectory.open(tmp_path, {}))
+    assert len(report.history) == report.best_epoch + 4 < 60
+    best = report.history[report.best_epoch - 1]
+    assert best.validation_loss == min(line.validation_loss for line in report.history)
+    scores = np.array([prediction.score[-1] for prediction in predict(model, val.clips)])
+    assert float(((scores - val.z) ** 2).mean()) == pytest.approx(best.validation_mse, rel=1e-5)
+
+
+def test_every_clip_counts_the_same_however_long_it_is_and_padding_counts_nothing() -> None:
+    labelled = made_clips(8, 1)
+    model = new_model().eval()
+
+    def loss(rows: list[int]) -> float:
+        batch, z, quartile = labelled.batch(np.array(rows))
+        with torch.no_grad():
+            return regressor_loss(model(*batch), batch.chunk_mask, z, quartile, levels=FUSION.quantile_levels, options=OPTIONS).item()
+
+    assert len({len(clip.end_s) for clip in labelled.clips}) > 2
+    assert loss(list(range(8))) == pytest.approx(np.mean([loss([row]) for row in range(8)]), rel=1e-5)
+
+
+def test_collate_pads_on_the_right() -> None:
+    clips = made_clips(8, 1).clips
+    batch = collate(clips)
+    for row, clip in enumerate(clips):
+        n = len(clip.end_s)
+        assert batch.chunk_mask[row].tolist() == [1.0] * n + [0.0] * (batch.chunk_mask.shape[1] - n)
+        np.testing.assert_array_equal(batch.visual[row, :n].numpy(), clip.visual)
+        assert float(batch.visual[row, n:].abs().sum() + batch.audio_mask[row, n:].sum()) == 0
+
+
+def test_the_pinball_loss_is_least_at_the_quantile() -> None:
+    sample = torch.from_numpy(np.random.default_rng(0).normal(size=4001).astype(np.float32))
+    guesses = torch.linspace(-3, 3, 601)
+    for level in (0.05, 0.5, 0.95):
+        losses = pinball(guesses[:, None, None], sample[None, :, None], [level]).mean(dim=(1, 2))
+        assert float(guesses[losses.argmin()]) == pytest.approx(float(sample.quantile(level)), abs=0.02)
+    assert pinball(torch.tensor([1.0, 1.0]), torch.tensor([3.0]), [0.25, 0.75]).tolist() == pytest.approx([0.5, 1.5])
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(DataError, match="huber, mse"):
+        RegressorOptions(score_loss="l1")

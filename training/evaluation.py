@@ -1,0 +1,143 @@
+"""What a trained dual Transformer is worth on clips it has never seen, beside what knowing nothing is worth.
+
+Everything is computed over the whole split. The pictures-alone and sound-alone figures mask the other modality of the same model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..models.dual_transformer import DualTransformer
+from ..runtime.target import Target
+from .fit_regressor import EmbeddedClip, LabelledClips, collate
+from .metrics import (
+    IntervalMetrics,
+    QuartileMetrics,
+    RegressionMetrics,
+    both_spaces,
+    interval_metrics,
+    quartile_metrics,
+    regression_metrics,
+    standardised_space,
+)
+
+_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says of one clip after each of its N chunks, in standardised units."""
+
+    score: NDArray[np.float64]
+    """float64 (N,)."""
+    quantiles: NDArray[np.float64]
+    """float64 (N, Q)."""
+    quartile: NDArray[np.int64]
+    """int64 (N,): the most probable one."""
+    end_s: NDArray[np.float64]
+    """float64 (N,): seconds seen."""
+
+    def index_at(self, seconds: float) -> int:
+        """The last chunk that has ended when so many seconds have been seen; the first chunk where none has."""
+        return max(0, int(np.searchsorted(self.end_s, seconds + 1e-6)) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixMetrics:
+    """How good the score is after the first seconds of every clip; a clip that is over by then gives its last score."""
+
+    seconds: float
+    clips_still_running: int
+    """Clips longer than this: the figures of a late prefix are mostly those of whole clips."""
+    metrics: RegressionMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One split's figures. Lists of regression metrics hold one entry per space."""
+
+    clips: int
+    whole_clip: list[RegressionMetrics]
+    train_mean_baseline: list[RegressionMetrics]
+    """Every clip is given the training mean, which is 0 in standardised units."""
+    pictures_alone: list[RegressionMetrics]
+    sound_alone: list[RegressionMetrics]
+    quartiles: QuartileMetrics
+    majority_quartile_accuracy: float
+    """Accuracy of always naming the split's most frequent quartile."""
+    interval: IntervalMetrics
+    by_seconds: list[PrefixMetrics]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def predict(model: DualTransformer, clips: Sequence[EmbeddedClip], *, pictures: bool = True, sound: bool = True) -> list[Prediction]:
+    """Scores every prefix of every clip.
+
+    Args:
+        model: in evaluation mode.
+        clips: what to score.
+        pictures: False masks them.
+        sound: False masks it.
+    """
+    predictions = []
+    with torch.inference_mode():
+        for first in range(0, len(clips), _BATCH):
+            part = clips[first : first + _BATCH]
+            batch = collate(part)
+            seen, heard = batch.visual_mask * float(pictures), batch.audio_mask * float(sound)
+            output = model(*batch._replace(visual_mask=seen, audio_mask=heard))
+            for row, clip in enumerate(part):
+                there = slice(len(clip.end_s))
+                score, quantiles = (tensor[row, there].double().numpy() for tensor in (output.score, output.quantiles))
+                quartile = output.quartile_logits[row, there].argmax(dim=-1).numpy()
+                predictions.append(Prediction(score, quantiles, quartile, clip.end_s))
+    return predictions
+
+
+def evaluate(model: DualTransformer, labelled: LabelledClips, target: Target) -> Evaluation:
+    """Every figure of one split.
+
+    Args:
+        model: in evaluation mode.
+        labelled: the split's clips.
+        target: as fitted on the training split.
+    """
+    predictions = predict(model, labelled.clips)
+    last = np.stack([prediction.quantiles[-1] for prediction in predictions])
+    levels = model.config.quantile_levels
+    counts = np.bincount(labelled.quartile)
+    return Evaluation(
+        clips=len(predictions),
+        whole_clip=both_spaces(target, labelled.z, _final(predictions)),
+        train_mean_baseline=both_spaces(target, labelled.z, np.zeros(len(predictions))),
+        pictures_alone=both_spaces(target, labelled.z, _final(predict(model, labelled.clips, sound=False))),
+        sound_alone=both_spaces(target, labelled.z, _final(predict(model, labelled.clips, pictures=False))),
+        quartiles=quartile_metrics(labelled.quartile, [prediction.quartile[-1] for prediction in predictions]),
+        majority_quartile_accuracy=float(counts.max() / counts.sum()),
+        interval=interval_metrics(labelled.z, last[:, 0], last[:, -1], nominal=levels[-1] - levels[0], space=standardised_space(target)),
+        by_seconds=_by_seconds(predictions, labelled.z, target),
+    )
+
+
+def _final(predictions: Sequence[Prediction]) -> NDArray[np.float64]:
+    return np.array([prediction.score[-1] for prediction in predictions])
+
+
+def _by_seconds(predictions: Sequence[Prediction], z: NDArray[np.float64], target: Target) -> list[PrefixMetrics]:
+    """After 2, 4, 8, 16, ... seconds, until no clip is still running."""
+    lengths = np.array([prediction.end_s[-1] for prediction in predictions])
+    found, seconds = [], 2.0
+    while seconds < lengths.max():
+        scores = [prediction.score[prediction.index_at(seconds)] for prediction in predictions]
+        metrics = regression_metrics(z, scores, space=standardised_space(target))
+        found.append(PrefixMetrics(seconds, int((lengths > seconds).sum()), metrics))
+        seconds *= 2
+    return found

@@ -1,0 +1,326 @@
+"""Trains the dual Transformer on chunk embeddings: every prefix of a clip is an example, because a score is due after every chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import DataError
+from ..models.dual_transformer import DualTransformer, FusionOutput, modality_dropout
+from .metrics import spearman
+from .run import (
+    Progress,
+    ProgressEvent,
+    RunDirectory,
+    State,
+    cosine_with_warmup,
+    module_tensors,
+    optimiser_tensors,
+    restore_module,
+    restore_optimiser,
+    silent,
+)
+
+STAGE = "regressor"
+SCORE_LOSSES = ("huber", "mse")
+
+
+@dataclass(frozen=True, slots=True)
+class RegressorOptions:
+    """How the dual Transformer is trained."""
+
+    epochs: int = 80
+    """At most; fewer where the validation loss stops falling."""
+    patience: int = 15
+    """Epochs without a better validation loss before training stops. The best epoch's weights are kept."""
+    batch: int = 32
+    """Clips in one update."""
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    gradient_clip: float = 1.0
+    modality_dropout: float = 0.3
+    """Chance that a clip loses its pictures or its sound for one update, so that the model can do without either."""
+    score_loss: str = "huber"
+    """`huber` (delta 1 in standardised units: an outlier pulls no harder than that) or `mse`."""
+    head_weight: float = 0.3
+    """Weight of the three heads' own losses beside the ensemble's."""
+    quantile_weight: float = 0.5
+    quartile_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.patience, self.batch) < 1:
+            raise DataError("regressor options: epochs, patience and batch are at least 1")
+        if self.score_loss not in SCORE_LOSSES:
+            raise DataError(f"regressor options: score loss {self.score_loss!r} is unknown; it is one of {', '.join(SCORE_LOSSES)}")
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedClip:
+    """A clip of N chunks as the dual Transformer takes it."""
+
+    visual: NDArray[np.float32]
+    """float32 (N, Dv)."""
+    visual_mask: NDArray[np.bool_]
+    """bool (N,)."""
+    audio: NDArray[np.float32]
+    """float32 (N, Da)."""
+    audio_mask: NDArray[np.bool_]
+    """bool (N,)."""
+    end_s: NDArray[np.float64]
+    """float64 (N,): seconds seen after each chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledClips:
+    """Clips and what is known of their success."""
+
+    clips: Sequence[EmbeddedClip]
+    z: NDArray[np.float64]
+    """float64 (clips,): targets in standardised units."""
+    quartile: NDArray[np.int64]
+    """int64 (clips,): quartiles 0..3 of the training split."""
+
+    def batch(self, rows: NDArray[np.int64]) -> tuple[FusionInputs, Tensor, Tensor]:
+        """Some of the clips as tensors: inputs, z float32 (B,), quartile int64 (B,)."""
+        z = torch.from_numpy(self.z[rows].astype(np.float32))
+        return collate([self.clips[row] for row in rows]), z, torch.from_numpy(self.quartile[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class RegressorEpoch:
+    """One line of the loss curve; losses are in standardised units, over every prefix of every clip."""
+
+    epoch: int
+    """1-based."""
+    train_loss: float
+    """The whole objective, with dropout."""
+    validation_loss: float
+    """The whole objective."""
+    validation_mse: float
+    """Mean squared error of the score after the whole clip."""
+    validation_spearman: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RegressorReport:
+    """The loss curve and the epoch whose weights were kept."""
+
+    history: tuple[RegressorEpoch, ...]
+    best_epoch: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"history": [asdict(epoch) for epoch in self.history], "best_epoch": self.best_epoch}
+
+
+class FusionInputs(NamedTuple):
+    """A batch of clips, padded on the right; the fields are the model's arguments in their order."""
+
+    visual: Tensor
+    """float32 (B, N, Dv)."""
+    audio: Tensor
+    """float32 (B, N, Da)."""
+    visual_mask: Tensor
+    """float32 (B, N)."""
+    audio_mask: Tensor
+    """float32 (B, N)."""
+    chunk_mask: Tensor
+    """float32 (B, N)."""
+
+
+def fit_regressor(
+    model: DualTransformer,
+    train: LabelledClips,
+    validation: LabelledClips,
+    *,
+    options: RegressorOptions,
+    seed: int,
+    run: RunDirectory,
+    progress: Progress = silent,
+) -> RegressorReport:
+    """Trains the model in place, going on from the state in `run` where there is one; ends with the best epoch's weights.
+
+    Args:
+        model: freshly initialised, on the CPU.
+        train: clips to learn from.
+        validation: clips by whose loss the epoch is chosen.
+        options: schedule, losses and regularisation.
+        seed: decides the order of clips and every dropout.
+        run: where state is saved after every epoch.
+        progress: called after every epoch.
+
+    Returns:
+        The report of all epochs, those before a resumption included.
+    """
+    trainer = _Trainer(model, train, options, seed)
+    trainer.restore(run.load_state(STAGE))
+    progress(ProgressEvent(STAGE, len(trainer.history), options.epochs))
+    while not trainer.finished:
+        epoch = len(trainer.history) + 1
+        train_loss = trainer.run_epoch(epoch)
+        trainer.record(_validate(model, validation, options, epoch, train_loss))
+        run.save_state(STAGE, trainer.state())
+        run.log({"stage": STAGE, **asdict(trainer.history[-1])})
+        progress(ProgressEvent(STAGE, epoch, options.epochs, f"validation MSE {trainer.history[-1].validation_mse:.3f}"))
+    restore_module(model, trainer.best, "best")
+    model.eval()
+    return RegressorReport(tuple(trainer.history), trainer.best_epoch)
+
+
+def collate(clips: Sequence[EmbeddedClip]) -> FusionInputs:
+    """Pads clips on the right to the longest of them."""
+    longest = max(len(clip.visual) for clip in clips)
+
+    def padded(arrays: Sequence[NDArray[Any]]) -> Tensor:
+        whole = np.zeros((len(arrays), longest, *arrays[0].shape[1:]), dtype=np.float32)
+        for row, array in zip(whole, arrays, strict=True):
+            row[: len(array)] = array
+        return torch.from_numpy(whole)
+
+    return FusionInputs(
+        visual=padded([clip.visual for clip in clips]),
+        audio=padded([clip.audio for clip in clips]),
+        visual_mask=padded([clip.visual_mask for clip in clips]),
+        audio_mask=padded([clip.audio_mask for clip in clips]),
+        chunk_mask=padded([np.ones(len(clip.visual)) for clip in clips]),
+    )
+
+
+def regressor_loss(
+    output: FusionOutput, chunk_mask: Tensor, z: Tensor, quartile: Tensor, *, levels: Sequence[float], options: RegressorOptions
+) -> Tensor:
+    """The objective: every prefix of a clip counts the same, and every clip counts the same however long it is.
+
+    Args:
+        output: what the model said of B clips of up to N chunks.
+        chunk_mask: float32 (B, N).
+        z: float32 (B,), the clips' targets in standardised units.
+        quartile: int64 (B,), the clips' quartiles.
+        levels: the Q quantile levels of the output.
+        options: the kind of loss and the weights.
+
+    Returns:
+        float32 (), mean over clips of the mean over prefixes.
+    """
+    score = _score_loss(output.score, z[:, None], options)
+    heads = _score_loss(output.head_scores, z[:, None, None], options).mean(dim=-1)
+    quantiles = pinball(output.quantiles, z[:, None, None], levels).mean(dim=-1)
+    every_prefix = quartile[:, None].expand_as(chunk_mask)
+    quartiles = F.cross_entropy(output.quartile_logits.transpose(1, 2), every_prefix, reduction="none")
+    loss = score + options.head_weight * heads + options.quantile_weight * quantiles + options.quartile_weight * quartiles
+    return ((loss * chunk_mask).sum(dim=1) / chunk_mask.sum(dim=1)).mean()
+
+
+def pinball(quantiles: Tensor, z: Tensor, levels: Sequence[float]) -> Tensor:
+    """The quantile loss of Koenker and Bassett (1978): float32 (..., Q), z broadcast to it -> the same shape."""
+    error = z - quantiles
+    level = torch.tensor(levels, dtype=error.dtype, device=error.device)
+    return torch.maximum(level * error, (level - 1.0) * error)
+
+
+class _Trainer:
+    """Model, optimiser, the best weights so far, and the history that says where training stands."""
+
+    def __init__(self, model: DualTransformer, clips: LabelledClips, options: RegressorOptions, seed: int) -> None:
+        self.model = model
+        self.clips = clips
+        self.options = options
+        self.seed = seed
+        self.optimiser = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
+        self.history: list[RegressorEpoch] = []
+        self.best: dict[str, Tensor] = {}
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the lowest validation loss, 1-based; the first of equals."""
+        return min(self.history, key=lambda line: line.validation_loss).epoch
+
+    @property
+    def finished(self) -> bool:
+        done = len(self.history)
+        return done > 0 and (done >= self.options.epochs or done - self.best_epoch >= self.options.patience)
+
+    def run_epoch(self, epoch: int) -> float:
+        """One pass over the clips; returns the mean loss."""
+        self.model.train()
+        losses = []
+        with torch.random.fork_rng(devices=[]):
+            draw = np.random.default_rng([self.seed, epoch])
+            torch.manual_seed(int(draw.integers(2**31)))  # dropout and modality dropout of this epoch, whether resumed or not
+            for number, rows in enumerate(_shuffled(len(self.clips.clips), self.options.batch, draw)):
+                losses.append(self._update(rows, (epoch - 1) * self._updates_per_epoch + number) * len(rows))
+        return sum(losses) / len(self.clips.clips)
+
+    def record(self, line: RegressorEpoch) -> None:
+        """Adds an epoch to the history, and keeps its weights if it is the best."""
+        self.history.append(line)
+        if self.best_epoch == line.epoch:
+            self.best = module_tensors(self.model, "best")
+
+    def state(self) -> State:
+        tensors = module_tensors(self.model, "model") | optimiser_tensors(self.optimiser) | self.best
+        return State(tensors, {"history": [asdict(line) for line in self.history]})
+
+    def restore(self, state: State | None) -> None:
+        """Takes up a saved state."""
+        if state is None:
+            return
+        restore_module(self.model, state.tensors, "model")
+        restore_optimiser(self.optimiser, state.tensors)
+        self.best = {name: tensor for name, tensor in state.tensors.items() if name.startswith("best.")}
+        self.history = [RegressorEpoch(**plain) for plain in state.meta["history"]]
+
+    @property
+    def _updates_per_epoch(self) -> int:
+        return -(-len(self.clips.clips) // self.options.batch)
+
+    def _update(self, rows: NDArray[np.int64], number: int) -> float:
+        options = self.options
+        for group in self.optimiser.param_groups:
+            total = options.epochs * self._updates_per_epoch
+            group["lr"] = cosine_with_warmup(number, total, peak=options.learning_rate, warmup=options.warmup)
+        batch, z, quartile = self.clips.batch(rows)
+        seen, heard = modality_dropout(batch.visual_mask, batch.audio_mask, options.modality_dropout)
+        output = self.model(*batch._replace(visual_mask=seen, audio_mask=heard))
+        loss = regressor_loss(output, batch.chunk_mask, z, quartile, levels=self.model.config.quantile_levels, options=options)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
+        self.optimiser.step()
+        return loss.item()
+
+
+def _validate(model: DualTransformer, clips: LabelledClips, options: RegressorOptions, epoch: int, train_loss: float) -> RegressorEpoch:
+    model.eval()
+    loss, scores = 0.0, []
+    with torch.inference_mode():
+        for rows in np.array_split(np.arange(len(clips.clips)), -(-len(clips.clips) // options.batch)):
+            batch, z, quartile = clips.batch(rows)
+            output = model(*batch)
+            levels = model.config.quantile_levels
+            loss += float(regressor_loss(output, batch.chunk_mask, z, quartile, levels=levels, options=options)) * len(rows)
+            last = batch.chunk_mask.sum(dim=1).long() - 1
+            scores.append(output.score[torch.arange(len(rows)), last].double().numpy())
+    final = np.concatenate(scores)
+    mse = float(((final - clips.z) ** 2).mean())
+    return RegressorEpoch(epoch, train_loss, loss / len(clips.clips), mse, spearman(clips.z, final))
+
+
+def _shuffled(count: int, batch: int, draw: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    order = draw.permutation(count)
+    for first in range(0, count, batch):
+        yield order[first : first + batch]
+
+
+def _score_loss(score: Tensor, z: Tensor, options: RegressorOptions) -> Tensor:
+    error = score - z
+    if options.score_loss == "mse":
+        return error.square()
+    return F.huber_loss(error, torch.zeros_like(error), reduction="none")
