@@ -1,0 +1,202 @@
+"""From a manifest to a checkpoint, on a dozen tiny clips: whole, stopped and resumed, and with everything a user can get wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from shortcast.errors import CheckpointError, DataError
+from shortcast.models.autoencoder import DecoderConfig
+from shortcast.models.checkpoint import load_checkpoint
+from shortcast.models.convlstm import EncoderConfig
+from shortcast.models.dual_transformer import FusionConfig
+from shortcast.runtime.contract import Contract, PictureContract
+from shortcast.training.clips import ClipRow, write_manifest
+from shortcast.training.fit_autoencoder import AutoencoderOptions
+from shortcast.training.fit_regressor import RegressorOptions
+from shortcast.training.run import ProgressEvent
+from shortcast.training.train import TrainOptions, train
+
+OPTIONS = TrainOptions(
+    seed=5,
+    source="grey clips made by a test",
+    contract=Contract(picture=PictureContract(fps=Fraction(2), height=32, width=16)),
+    encoder=EncoderConfig(
+        frames_per_chunk=4, height=32, width=16, stem_channels=(4, 4, 4), hidden_channels=(4, 4), pool_grid=(2, 1), embedding_dim=8
+    ),
+    decoder=DecoderConfig(hidden_channels=4, head_channels=4, coarse_windows=2, coarse_hidden=8),
+    fusion=FusionConfig(width=8, heads=2, layers=1, feedforward=8),
+    autoencoder=AutoencoderOptions(epochs=2, chunks_per_epoch=8, batch=2, validation_chunks=4),
+    regressor=RegressorOptions(epochs=3, batch=4),
+    jobs=1,
+    threads=1,
+)
+
+
+def write_clip(path: Path, shade: int) -> None:
+    """Two to four seconds of a grey that drifts, without sound."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=5, options={"preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = 32, 64, "yuv420p"
+        for index in range(10 + shade % 11):
+            picture = np.full((64, 32, 3), min(255, shade + index), dtype=np.uint8)
+            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(video.encode(None))
+
+
+def rows(folder: Path) -> list[ClipRow]:
+    splits = ("train",) * 8 + ("val",) * 2 + ("test",) * 2
+    return [
+        ClipRow(f"c{index}", folder / f"c{index}.mp4", split, None, {"views": 100 * (index + 1) ** 2}) for index, split in enumerate(splits)
+    ]
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    for index, row in enumerate(rows(folder)):
+        write_clip(row.path, 20 + 17 * index)
+    (folder / "c3.mp4").write_bytes(b"no clip")
+    return write_manifest(folder / "manifest.jsonl", rows(folder))
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> TrainOptions:
+    """The tests' runs share one cache of decoded clips."""
+    return replace(OPTIONS, features_dir=tmp_path_factory.mktemp("features"))
+
+
+@pytest.fixture(scope="module")
+def whole(manifest: Path, options: TrainOptions, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "model"
+    train(manifest, out, options=options)
+    return out
+
+
+def test_the_checkpoint_loads_and_its_card_says_what_it_is(whole: Path) -> None:
+    checkpoint = load_checkpoint(whole)
+    card = checkpoint.card
+    assert card["source"] == "grey clips made by a test"
+    assert card["split"] == {"kind": "given by the manifest", "train": 7, "val": 2, "test": 2}
+    assert card["clips_left_out"] == 1
+    assert [line["epoch"] for line in card["autoencoder"]["history"]] == [1, 2]
+    assert set(card["autoencoder"]["baselines"]) == {"mean_frame", "copy_last"}
+    assert [metrics["space"] for metrics in card["held_out"]["whole_clip"]] == ["standardised log1p(views)", "views"]
+    assert card["held_out"]["clips"] == 2
+    assert checkpoint.contract.sound.whisper_sha256
+    assert checkpoint.target.name == "views"
+
+
+def test_the_target_is_fitted_on_the_training_clips_that_could_be_read(whole: Path, manifest: Path) -> None:
+    train_rows = [row for row in rows(manifest.parent) if row.split == "train" and row.id != "c3"]
+    log_views = np.log1p([row.value("views") for row in train_rows])
+    target = load_checkpoint(whole).target
+    assert (target.mean, target.std) == pytest.approx((log_views.mean(), log_views.std()))
+
+
+def test_the_run_directory_has_configuration_and_log(whole: Path) -> None:
+    run = whole.with_name("model.run")
+    config = json.loads((run / "config.json").read_text())
+    assert config["options"]["seed"] == 5
+    assert config["split"]["test"] == ["c10", "c11"]
+    assert [clip["id"] for clip in config["clips_left_out"]] == ["c3"]
+    stages = [json.loads(line)["stage"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert stages == ["autoencoder"] * 2 + ["regressor"] * 3
+
+
+def card_without_times(checkpoint: Path) -> dict[str, object]:
+    card = load_checkpoint(checkpoint).card
+    return {key: value for key, value in card.items() if key != "seconds"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "done"), [("features", 4), ("autoencoder", 6), ("embed", 3), ("regressor", 2)], ids=lambda value: str(value)
+)
+def test_stopped_anywhere_it_goes_on_and_ends_the_same(
+    whole: Path, manifest: Path, options: TrainOptions, tmp_path: Path, stage: str, done: int
+) -> None:
+    def stop(event: ProgressEvent) -> None:
+        if (event.stage, event.done) == (stage, done):
+            raise KeyboardInterrupt
+
+    out = tmp_path / "model"
+    with pytest.raises(KeyboardInterrupt):
+        train(manifest, out, options=options, progress=stop)
+    assert not out.exists()
+    assert not list(tmp_path.rglob("*.part"))
+    report = train(manifest, out, options=options)
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert card_without_times(out) == card_without_times(whole)
+    assert len((report.run_dir / "log.jsonl").read_text().splitlines()) == 5
+
+
+def test_stages_report_their_progress(manifest: Path, options: TrainOptions, tmp_path: Path) -> None:
+    events: list[ProgressEvent] = []
+    train(manifest, tmp_path / "model", options=options, progress=events.append)
+    assert list(dict.fromkeys(event.stage for event in events)) == ["features", "autoencoder", "embed", "regressor"]
+    for stage, total in (("features", 12), ("autoencoder", 8), ("embed", 11), ("regressor", 3)):
+        mine = [event for event in events if event.stage == stage]
+        assert mine[0].done == 0
+        assert (mine[-1].done, mine[-1].total) == (total, total)
+
+
+def test_a_finished_run_directory_with_other_options_is_refused(whole: Path, manifest: Path, options: TrainOptions, tmp_path: Path) -> None:
+    other = replace(options, seed=6, run_dir=whole.with_name("model.run"))
+    with pytest.raises(DataError, match=r"options\.seed: 5 -> 6"):
+        train(manifest, tmp_path / "other", options=other)
+
+
+def test_a_checkpoint_is_not_replaced_unasked_and_nothing_is_decoded_first(whole: Path, manifest: Path, options: TrainOptions) -> None:
+    def fail(_event: ProgressEvent) -> None:
+        raise AssertionError("work was begun")
+
+    with pytest.raises(CheckpointError, match="--force"):
+        train(manifest, whole, options=options, progress=fail)
+
+
+def test_threads_are_given_back(manifest: Path, options: TrainOptions, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        train(manifest, tmp_path / "model", options=options)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def _no_such_column(row: ClipRow) -> ClipRow:
+    return replace(row, columns={"plays": 3})
+
+
+def _constant(row: ClipRow) -> ClipRow:
+    return replace(row, columns={"views": 7})
+
+
+def _unreadable_test_split(row: ClipRow) -> ClipRow:
+    return replace(row, path=row.path.with_name("nowhere.mp4")) if row.split == "test" else row
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(_no_such_column, "no column 'views'"), (_constant, "constant"), (_unreadable_test_split, "no clip of the test split")],
+)
+def test_what_cannot_be_trained_on_is_refused(
+    change: Callable[[ClipRow], ClipRow], message: str, manifest: Path, options: TrainOptions, tmp_path: Path
+) -> None:
+    spoilt = write_manifest(tmp_path / "manifest.jsonl", [change(row) for row in rows(manifest.parent)])
+    with pytest.raises(DataError, match=message):
+        train(spoilt, tmp_path / "model", options=options)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_manifest_that_is_not_there_is_a_clean_error(options: TrainOptions, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        train(tmp_path / "none.jsonl", tmp_path / "model", options=options)

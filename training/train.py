@@ -1,0 +1,355 @@
+"""From a manifest of clips to a checkpoint: features, autoencoder, embeddings, regressor, held-out figures. The parts meet here."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .. import __version__
+from ..errors import CheckpointError, DataError
+from ..models.autoencoder import ConvLSTMAutoencoder, DecoderConfig
+from ..models.checkpoint import Checkpoint, save_checkpoint
+from ..models.convlstm import EncoderConfig
+from ..models.dual_transformer import DualTransformer, FusionConfig
+from ..runtime.contract import Contract
+from ..runtime.cpu import available_cpus
+from ..runtime.target import Target
+from ..runtime.whisper import WhisperWeights, resolve_whisper
+from .clips import read_manifest
+from .dataset import FailedClip, FeatureStore, ReadyClip, StoredClips, file_sha256, prepare_features
+from .evaluation import Evaluation, evaluate
+from .fit_autoencoder import STAGE as AUTOENCODER
+from .fit_autoencoder import AutoencoderOptions, AutoencoderReport, embed_clip, fit_autoencoder
+from .fit_regressor import STAGE as REGRESSOR
+from .fit_regressor import EmbeddedClip, LabelledClips, RegressorOptions, RegressorReport, fit_regressor
+from .run import Progress, ProgressEvent, RunDirectory, State, silent
+from .splits import Split, split_clips
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """Everything a run can be told. The first group decides the result; the second only how it is reached."""
+
+    target: str = "views"
+    """The manifest's column that is predicted."""
+    transform: str = "log1p"
+    """See `Target.fit`."""
+    seed: int = 0
+    source: str = ""
+    """One sentence for the checkpoint's card: what the clips are and where they come from."""
+    contract: Contract = field(default_factory=Contract)
+    """Its Whisper hash is filled in from the weights found."""
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    autoencoder: AutoencoderOptions = field(default_factory=AutoencoderOptions)
+    regressor: RegressorOptions = field(default_factory=RegressorOptions)
+
+    run_dir: Path | None = None
+    """Log and resumable state; None takes the checkpoint's name with `.run` added."""
+    features_dir: Path | None = None
+    """Cache of decoded clips, which runs may share; None takes `features` in the run directory."""
+    whisper: Path | None = None
+    """A directory with the Whisper weights; None looks in the usual places."""
+    jobs: int | None = None
+    """Processes that decode clips; None takes one per CPU."""
+    threads: int | None = None
+    """Threads PyTorch computes with; None takes one per CPU."""
+    resume: bool = True
+    """Go on from the state in the run directory; False starts over."""
+    force: bool = False
+    """Replace an existing checkpoint."""
+
+    def decisive(self) -> dict[str, Any]:
+        """The options that decide the result, as plain JSON."""
+        parts = ("encoder", "decoder", "fusion", "autoencoder", "regressor")
+        plain: dict[str, Any] = {name: asdict(getattr(self, name)) for name in parts}
+        return {"target": self.target, "transform": self.transform, "seed": self.seed, "contract": self.contract.to_json(), **plain}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """What came of a run."""
+
+    checkpoint: Path
+    run_dir: Path
+    split: str
+    """How the clips were split: `given by the manifest`, `grouped by author` or `random`."""
+    clips: Mapping[str, int]
+    """Clips used in `train`, `val` and `test`."""
+    hours: float
+    """Media of all clips used."""
+    failed: tuple[FailedClip, ...]
+    """Clips left out because they could not be read."""
+    autoencoder: AutoencoderReport
+    regressor: RegressorReport
+    held_out: Evaluation
+    """Figures of the test split, which nothing before has looked at."""
+    seconds: Mapping[str, float]
+    """Wall time of each stage in this process; a resumed run did the rest before."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "checkpoint": str(self.checkpoint),
+            "run_dir": str(self.run_dir),
+            "split": {"kind": self.split, **self.clips},
+            "hours": self.hours,
+            "failed": [asdict(clip) for clip in self.failed],
+            "autoencoder": self.autoencoder.to_json(),
+            "regressor": self.regressor.to_json(),
+            "held_out": self.held_out.to_json(),
+            "seconds": dict(self.seconds),
+        }
+
+
+def train(manifest: Path, out: Path, *, options: TrainOptions = TrainOptions(), progress: Progress = silent) -> TrainReport:
+    """Trains a model and writes its checkpoint.
+
+    It can be killed at any point: run again with the same options, it goes on after the last whole epoch (no decoded clip is decoded
+    again) and ends with the numbers of a run that was never stopped.
+
+    Args:
+        manifest: JSONL of clips, see `training.clips`.
+        out: the checkpoint directory to make.
+        options: see `TrainOptions`.
+        progress: called as every stage goes on.
+
+    Raises:
+        DataError: the manifest, a label or the split cannot be used; no clip of a part of the split can be read; or the run directory
+            holds another run.
+        CheckpointError: `out` exists and `force` is not given.
+        WeightsError: the Whisper weights are not found.
+    """
+    if out.exists() and not options.force:
+        raise CheckpointError(f"{out} exists; give --force to replace it")
+    work = _Work(manifest, out, options, progress)
+    with _torch_threads(options.threads or available_cpus()):
+        work.read_clips()
+        autoencoder = work.fit_autoencoder()
+        work.embed_clips()
+        regressor = work.fit_regressor()
+        held_out = work.evaluate()
+    report = work.report(autoencoder, regressor, held_out)
+    save_checkpoint(work.checkpoint(report), out, force=options.force)
+    return report
+
+
+class _Work:
+    """What a run has in hand as it goes from stage to stage."""
+
+    run: RunDirectory
+    target: Target
+    clips: dict[str, list[ReadyClip]]
+    failed: list[FailedClip]
+    embedded: dict[str, EmbeddedClip]
+
+    def __init__(self, manifest: Path, out: Path, options: TrainOptions, progress: Progress) -> None:
+        """Reads what is cheap to read, so that a wrong label is found before any clip is decoded."""
+        self.manifest = manifest
+        self.manifest_sha256 = _manifest_sha256(manifest)
+        self.rows = {row.id: row for row in read_manifest(manifest)}
+        self.out = out
+        self.options = _with_whisper_hash(options)
+        self.progress = progress
+        self.run_dir = options.run_dir or out.with_name(f"{out.name}.run")
+        self.features_dir = options.features_dir or self.run_dir / "features"
+        self.split = split_clips(list(self.rows.values()), seed=options.seed)
+        self.values = {row.id: row.value(options.target) for row in self.rows.values()}
+        self._fit_target(self.split.train)
+        self.seconds: dict[str, float] = {}
+
+    def read_clips(self) -> None:
+        """Features of every clip; then the run directory, whose configuration names the clips that could be read."""
+        with self._timed("features"):
+            self.progress(ProgressEvent("features", 0, len(self.rows)))
+            ready, self.failed = prepare_features(
+                {row.id: row.path for row in self.rows.values()},
+                self.features_dir,
+                contract=self.options.contract,
+                whisper=self._whisper(),
+                jobs=self.options.jobs or available_cpus(),
+                on_clip=lambda done, total: self.progress(ProgressEvent("features", done, total)),
+            )
+        self.clips = _by_part(self.split, ready, self.failed)
+        self._fit_target([clip.id for clip in self.clips["train"]])
+        self.store = FeatureStore(self.features_dir, self.options.contract)
+        self.run = RunDirectory.open(self.run_dir, self._config(), resume=self.options.resume)
+        self.run.rewrite_log(AUTOENCODER, REGRESSOR)
+
+    def fit_autoencoder(self) -> AutoencoderReport:
+        """Trains the autoencoder, or takes up the one that was being trained."""
+        with self._timed("autoencoder"), _seeded(self.options.seed):
+            self.autoencoder = ConvLSTMAutoencoder.from_configs(self.options.encoder, self.options.decoder)
+            return fit_autoencoder(
+                self.autoencoder,
+                StoredClips(self.store, self.clips["train"]),
+                StoredClips(self.store, self.clips["val"]),
+                options=self.options.autoencoder,
+                seed=self.options.seed,
+                run=self.run,
+                progress=self.progress,
+            )
+
+    def embed_clips(self) -> None:
+        """Embeds every clip with the trained encoder, once."""
+        clips = [clip for part in self.clips.values() for clip in part]
+        with self._timed("embed"):
+            saved = self.run.load_state("embeddings")
+            visual = saved.tensors["visual"].numpy() if saved else self._embed(clips)
+            if saved is None:
+                self.run.save_state("embeddings", State({"visual": torch.from_numpy(visual)}, {}))
+            starts = np.cumsum([0, *(clip.chunks for clip in clips)])
+            self.embedded = {
+                clip.id: self._embedded(clip, visual[start : start + clip.chunks]) for clip, start in zip(clips, starts[:-1], strict=True)
+            }
+
+    def fit_regressor(self) -> RegressorReport:
+        """Trains the dual Transformer, or takes up the one that was being trained."""
+        options = self.options
+        fusion = replace(options.fusion, visual_dim=options.encoder.embedding_dim, audio_dim=options.contract.sound.embedding_dim)
+        with self._timed("regressor"), _seeded(options.seed):
+            self.fusion = DualTransformer(fusion)
+            return fit_regressor(
+                self.fusion,
+                self._labelled("train"),
+                self._labelled("val"),
+                options=options.regressor,
+                seed=options.seed,
+                run=self.run,
+                progress=self.progress,
+            )
+
+    def evaluate(self) -> Evaluation:
+        """Looks at the test split, for the first and only time."""
+        with self._timed("evaluate"):
+            return evaluate(self.fusion, self._labelled("test"), self.target)
+
+    def report(self, autoencoder: AutoencoderReport, regressor: RegressorReport, held_out: Evaluation) -> TrainReport:
+        seconds_of_media = sum(clip.duration_s for part in self.clips.values() for clip in part)
+        return TrainReport(
+            checkpoint=self.out,
+            run_dir=self.run_dir,
+            split=self.split.kind,
+            clips={part: len(clips) for part, clips in self.clips.items()},
+            hours=seconds_of_media / 3600,
+            failed=tuple(self.failed),
+            autoencoder=autoencoder,
+            regressor=regressor,
+            held_out=held_out,
+            seconds=self.seconds,
+        )
+
+    def checkpoint(self, report: TrainReport) -> Checkpoint:
+        """The model, and a card that says what it was trained on and what it is worth."""
+        told = report.to_json()
+        card = {
+            "source": self.options.source,
+            "manifest": self.manifest.name,
+            "manifest_sha256": self.manifest_sha256,
+            "target": self.options.target,
+            "seed": self.options.seed,
+            **{key: told[key] for key in ("split", "hours", "autoencoder", "regressor", "held_out", "seconds")},
+            "clips_left_out": len(self.failed),
+            "options": {name: asdict(getattr(self.options, name)) for name in ("autoencoder", "regressor")},
+            "versions": _versions(),
+        }
+        return Checkpoint(self.autoencoder, self.fusion, self.options.contract, self.target, card)
+
+    def _fit_target(self, ids: Sequence[str]) -> None:
+        self.target = Target.fit([self.values[clip] for clip in ids], name=self.options.target, transform=self.options.transform)
+
+    def _whisper(self) -> WhisperWeights:
+        return resolve_whisper(self.options.contract.sound.whisper, explicit=self.options.whisper)
+
+    def _config(self) -> dict[str, Any]:
+        clips = hashlib.sha256("".join(f"{clip.id}\t{clip.sha256}\n" for part in self.clips.values() for clip in part).encode())
+        return {
+            "manifest": {"name": self.manifest.name, "sha256": self.manifest_sha256},
+            "clips_sha256": clips.hexdigest(),
+            "clips_left_out": [asdict(clip) for clip in self.failed],
+            "split": {"kind": self.split.kind, **{part: [clip.id for clip in clips] for part, clips in self.clips.items()}},
+            "options": self.options.decisive(),
+            "versions": _versions(),
+        }
+
+    def _embed(self, clips: Sequence[ReadyClip]) -> NDArray[np.float32]:
+        self.progress(ProgressEvent("embed", 0, len(clips)))
+        self.autoencoder.eval()
+        rows = []
+        for done, clip in enumerate(clips, start=1):
+            rows.append(embed_clip(self.autoencoder.encoder, self.store.load(clip.sha256)))
+            self.progress(ProgressEvent("embed", done, len(clips)))
+        return np.concatenate(rows)
+
+    def _embedded(self, clip: ReadyClip, visual: NDArray[np.float32]) -> EmbeddedClip:
+        features = self.store.load(clip.sha256)
+        return EmbeddedClip(visual, features.picture_mask, features.sound, features.sound_mask, features.end_s)
+
+    def _labelled(self, part: str) -> LabelledClips:
+        values = np.array([self.values[clip.id] for clip in self.clips[part]])
+        clips = [self.embedded[clip.id] for clip in self.clips[part]]
+        return LabelledClips(clips, self.target.standardise(values), self.target.quartile_of(values))
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = perf_counter()
+        yield
+        self.seconds[stage] = round(perf_counter() - started, 1)
+
+
+def _with_whisper_hash(options: TrainOptions) -> TrainOptions:
+    weights = resolve_whisper(options.contract.sound.whisper, explicit=options.whisper)
+    sound = replace(options.contract.sound, whisper_sha256=weights.sha256())
+    return replace(options, contract=replace(options.contract, sound=sound))
+
+
+def _manifest_sha256(manifest: Path) -> str:
+    try:
+        return file_sha256(manifest)
+    except OSError as error:
+        raise DataError(f"manifest {manifest} cannot be read: {error}") from error
+
+
+def _by_part(split: Split, ready: Sequence[ReadyClip], failed: Sequence[FailedClip]) -> dict[str, list[ReadyClip]]:
+    found = {clip.id: clip for clip in ready}
+    parts = {
+        name: [found[clip] for clip in ids if clip in found]
+        for name, ids in (("train", split.train), ("val", split.val), ("test", split.test))
+    }
+    for name, clips in parts.items():
+        if not clips:
+            reason = f"; the first that failed, {failed[0].id!r}: {failed[0].reason}" if failed else ""
+            raise DataError(f"no clip of the {name} split can be read{reason}")
+    return parts
+
+
+def _versions() -> dict[str, str]:
+    return {"shortcast": __version__, "torch": str(torch.__version__), "numpy": np.__version__, "python": platform.python_version()}
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seeds PyTorch's generator for a stage, and gives the caller's back afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
