@@ -1,0 +1,323 @@
+"""The command line: parse, call, print. stdout is data, stderr is progress and messages.
+
+Exit codes: 0 ok; 1 an input or a run failed; 2 usage; 3 parity or a check outside its tolerance; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import __version__
+from .errors import MediaError, ShortcastError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from .runtime.media import ReadOptions
+    from .runtime.score import Score
+    from .runtime.scorer import Scorer
+
+app = typer.Typer(
+    name="shortcast",
+    help="Predict how well a short video will do, from its pictures and sound, while it streams.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    rich_markup_mode="rich",
+    epilog="Exit codes: 0 ok · 1 an input or a run failed · 2 usage · 3 parity outside tolerance · 130 interrupted",
+)
+data_app = typer.Typer(help="Make and look after sets of clips.", no_args_is_help=True, rich_markup_mode="rich")
+app.add_typer(data_app, name="data")
+
+
+class Format(str, Enum):
+    """What `score` prints."""
+
+    table = "table"
+    jsonl = "jsonl"
+
+
+class Backend(str, Enum):
+    """Engine backends."""
+
+    auto = "auto"
+    onnxruntime = "onnxruntime"
+
+
+class Device(str, Enum):
+    """Where engines run."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Transform(str, Enum):
+    """Target transforms."""
+
+    log1p = "log1p"
+    none = "none"
+
+
+BundleOption = Annotated[Path | None, typer.Option("--bundle", "-b", help="The bundle to score with.", show_default="the demo bundle")]
+WhisperOption = Annotated[
+    Path | None, typer.Option("--whisper", help="Directory with the Whisper weights in CTranslate2 form.", show_default="looked for")
+]
+EngineOption = Annotated[Backend, typer.Option("--engine", help="Engine backend; what is asked for is used, or it is an error.")]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where the engines run; never falls back.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False) -> None:
+    if version:
+        typer.echo(f"shortcast {__version__}")
+        raise typer.Exit
+
+
+@app.command(
+    epilog="Examples:\n\n  shortcast score clip.mp4 --every-chunk\n\n  shortcast score *.mp4 --format jsonl > scores.jsonl\n\n"
+    "  cat clip.webm | shortcast score - --bundle my.shortcast\n\n  shortcast score clip.mp4 --transcript"
+)
+def score(
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files or URLs; `-` is standard input.", show_default=False)],
+    bundle: BundleOption = None,
+    engine: EngineOption = Backend.auto,
+    device: DeviceOption = Device.cpu,
+    output: Annotated[Format | None, typer.Option("--format", help="How to print.", show_default="table on a terminal, else jsonl")] = None,
+    every_chunk: Annotated[bool, typer.Option("--every-chunk", help="Print a score after each chunk, as soon as it is known.")] = False,
+    transcript: Annotated[bool, typer.Option("--transcript", help="Add the words that are spoken.")] = False,
+    pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Use the pictures.")] = True,
+    sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Use the sound; without it no Whisper weights are needed.")] = True,
+    whisper: WhisperOption = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads for one engine call.", show_default="the CPU quota")] = None,
+) -> None:
+    """Score clips while they are read: after every chunk of 2 s there is a score, and the last one is the clip's."""
+    from .runtime.media import ReadOptions
+
+    options = ReadOptions(use_pictures=pictures, use_sound=sound)
+    show = _printer(as_table=output is Format.table or (output is None and sys.stdout.isatty()), every_chunk=every_chunk)
+    with _open_scorer(bundle, engine, device, whisper=whisper, threads=threads, transcribe=transcript) as scorer:
+        failures = sum(not _score_one(scorer, source, options, show) for source in sources)
+    raise typer.Exit(1 if failures else 0)
+
+
+def _open_scorer(
+    bundle: Path | None, engine: Backend, device: Device, *, whisper: Path | None, threads: int | None, transcribe: bool
+) -> Scorer:
+    from .runtime.bundle import Bundle, demo_bundle
+    from .runtime.scorer import Scorer
+
+    opened = Bundle.open(bundle or demo_bundle())
+    if bundle is None:
+        _say(f"no --bundle given: this is the demo bundle, {opened.manifest.card.get('summary', 'a demonstration')}")
+    return Scorer(opened, backend=_backend(engine), device=device.value, whisper=whisper, threads=threads, transcribe=transcribe)
+
+
+def _backend(engine: Backend) -> str:
+    return "onnxruntime" if engine is Backend.auto else engine.value
+
+
+def _printer(*, as_table: bool, every_chunk: bool) -> Callable[[Score], None]:
+    if as_table:
+        from .display import ScoreTable
+
+        show = ScoreTable(_console()).show
+    else:
+
+        def show(score: Score) -> None:
+            print(json.dumps(score.to_json()), flush=True)
+
+    return lambda score: show(score) if every_chunk or score.final else None
+
+
+def _score_one(scorer: Scorer, source: str, options: ReadOptions, show: Callable[[Score], None]) -> bool:
+    """Scores one source; what is wrong with it goes to stderr and the next one is still scored."""
+    try:
+        for current in scorer.stream(source, options=options):
+            show(current)
+    except MediaError as error:
+        _say(str(error))
+        return False
+    return True
+
+
+@app.command(
+    epilog="Examples:\n\n  shortcast train clips/manifest.jsonl -o my-model\n\n"
+    "  shortcast train clips/manifest.jsonl -o my-model --target likes --epochs 60"
+)
+def train(
+    manifest: Annotated[Path, typer.Argument(help="JSON lines: one clip a line, with its path and its counts.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The checkpoint directory to make.", show_default=False)],
+    target: Annotated[str, typer.Option(help="Which column to predict.")] = "views",
+    transform: Annotated[Transform, typer.Option(help="What is standardised: log(1 + target), or the target itself.")] = Transform.log1p,
+    epochs_autoencoder: Annotated[int, typer.Option(min=1, help="Epochs of the ConvLSTM autoencoder.")] = 6,
+    chunks_per_epoch: Annotated[int, typer.Option(min=2, help="Chunks of 2 s in one epoch of the autoencoder.")] = 320,
+    epochs: Annotated[int, typer.Option(min=1, help="At most this many epochs of the dual Transformer.")] = 80,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes that read clips.", show_default="the CPU quota")] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Where the log and resumable state are kept.", show_default="OUTPUT.run")] = None,
+    features_dir: Annotated[Path | None, typer.Option(help="Cache of decoded clips.", show_default="RUN_DIR/features")] = None,
+    source: Annotated[str | None, typer.Option(help="One sentence on what the clips are, for the model's card.")] = None,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on where an interrupted run stopped.")] = True,
+    whisper: WhisperOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Train the autoencoder on the pictures, then the dual Transformer on the target.
+
+    An interrupted run goes on where it stopped when the same command is given again.
+    """
+    from .display import StageBars, training_table
+    from .training.fit_autoencoder import AutoencoderOptions
+    from .training.fit_regressor import RegressorOptions
+    from .training.train import TrainOptions
+    from .training.train import train as train_model
+
+    options = TrainOptions(
+        target=target,
+        transform=transform.value,
+        seed=seed,
+        source=source or f"the clips of {manifest}",
+        autoencoder=AutoencoderOptions(epochs=epochs_autoencoder, chunks_per_epoch=chunks_per_epoch),
+        regressor=RegressorOptions(epochs=epochs),
+        run_dir=run_dir,
+        features_dir=features_dir,
+        whisper=whisper,
+        jobs=jobs,
+        resume=resume,
+        force=force,
+    )
+    with StageBars() as bars:
+        report = train_model(manifest, output, options=options, progress=bars.show)
+    for failed in report.failed:
+        _say(f"left out {failed.id}: {failed.reason}")
+    _console().print(training_table(report.held_out.to_json()))
+    _say(f"wrote {output}; next: shortcast export {output} -o {output}.shortcast")
+
+
+@data_app.command(epilog="Example:\n\n  shortcast data synth -o clips --clips 300 --seed 7")
+def synth(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to fill.", show_default=False)],
+    clips: Annotated[int, typer.Option(min=1, help="How many clips.")] = 300,
+    seed: Annotated[int, typer.Option(help="Clip i depends on the seed and i alone.")] = 0,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes that render.", show_default="the CPU quota")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Use a folder that holds something else.")] = False,
+) -> None:
+    """Make real encoded clips whose success follows a documented rule, so that a known ceiling exists.
+
+    An interrupted call goes on where it stopped when the same command is given again.
+    """
+    from .display import StageBars
+    from .runtime.cpu import available_cpus
+    from .training.synth import synthesise
+
+    with StageBars() as bars:
+        manifest = synthesise(
+            output,
+            clips=clips,
+            seed=seed,
+            jobs=jobs or available_cpus(),
+            force=force,
+            progress=lambda done, total: bars.advance("clips", done, total),
+        )
+    _say(f"wrote {manifest}; next: shortcast train {manifest} -o model")
+
+
+@app.command(epilog="Example:\n\n  shortcast export my-model -o my-model.shortcast")
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint directory.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle directory to make.", show_default=False)],
+    golden: Annotated[Path | None, typer.Option(help="Clip whose first chunks become the golden data.", show_default="the sample")] = None,
+    whisper: WhisperOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Export a checkpoint to a bundle and prove it equal to PyTorch; outside tolerance no bundle is left and the exit code is 3."""
+    from .display import parity_table
+    from .export.exporter import ExportOptions, export_bundle
+
+    clip = golden or Path(__file__).parent / "samples" / "sample.mp4"
+    options = ExportOptions(golden_clip=clip, whisper=whisper, force=force, command=shlex.join(["shortcast", *sys.argv[1:]]))
+    rows = export_bundle(checkpoint, output, options, say=_say)
+    _console().print(parity_table(rows))
+    _say(f"wrote {output}")
+
+
+@app.command(epilog="Examples:\n\n  shortcast verify my-model.shortcast\n\n  shortcast verify my-model.shortcast --no-sound")
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="The bundle to prove.", show_default=False)],
+    engine: EngineOption = Backend.auto,
+    device: DeviceOption = Device.cpu,
+    whisper: WhisperOption = None,
+    sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Also prove the stages that need Whisper weights.")] = True,
+) -> None:
+    """Check every byte of a bundle, then re-run its golden clip on this machine and compare with what PyTorch gave."""
+    from .display import parity_table
+    from .runtime.bundle import Bundle
+    from .runtime.parity import require_parity
+    from .runtime.verify import verify as verify_bundle
+
+    opened = Bundle.open(bundle)
+    rows = list(verify_bundle(opened, backend=_backend(engine), device=device.value, whisper=whisper, sound=sound))
+    _console().print(parity_table(rows))
+    require_parity(rows)
+    checked = "every file and every stage agree" if sound else "every file and the stages without sound agree"
+    _say(f"{bundle}: {checked} with what the exporting machine measured")
+
+
+@app.command(epilog="Example:\n\n  shortcast inspect my-model.shortcast")
+def inspect(
+    bundle: Annotated[Path | None, typer.Argument(help="The bundle to look into.", show_default="the demo bundle")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Print what is in a bundle, what it was trained on, how it did, and its parity report."""
+    from .display import bundle_tables
+    from .runtime.bundle import Bundle, demo_bundle
+
+    opened = Bundle.open(bundle or demo_bundle())
+    if as_json:
+        print(opened.manifest.dumps(), end="")
+        return
+    for table in bundle_tables(opened):
+        _console().print(table, "")
+
+
+@app.command()
+def doctor() -> None:
+    """Print versions, engines, devices and weights on this machine; exit code 1 where something stands in the way."""
+    from .display import doctor_table
+    from .runtime.doctor import examine
+
+    findings = list(examine())
+    _console().print(doctor_table(findings))
+    raise typer.Exit(1 if any(finding.problem for finding in findings) else 0)
+
+
+def _console() -> Console:
+    """stdout; a pipe gets a width that cuts nothing."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 160)
+
+
+def _say(message: str) -> None:
+    print(f"shortcast: {message}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Runs the command line; a shortcast error is one sentence and its exit code, never a traceback."""
+    try:
+        app()
+    except ShortcastError as error:
+        _say(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        sys.exit(130)

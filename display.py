@@ -1,0 +1,218 @@
+"""How values are shown on a terminal: tables on stdout, progress and messages on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .runtime.bundle import Bundle
+from .runtime.doctor import Finding
+from .runtime.parity import ParityRow
+from .runtime.score import Score
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_PREDICTORS = {
+    "pictures and sound": "whole_clip",
+    "pictures alone": "pictures_alone",
+    "sound alone": "sound_alone",
+    "the training mean": "train_mean_baseline",
+}
+
+
+class Step(Protocol):
+    """What training reports as it goes on."""
+
+    @property
+    def stage(self) -> str: ...
+    @property
+    def done(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def note(self) -> str: ...
+
+
+def human(value: float) -> str:
+    """1234567 -> `1.23 M`; three significant digits."""
+    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= limit * 0.9995:
+            return f"{value / limit:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def bars(probabilities: Iterable[float]) -> str:
+    """One block for each probability, its height the probability."""
+    return "".join(_BLOCKS[min(len(_BLOCKS) - 1, int(p * len(_BLOCKS)))] for p in probabilities)
+
+
+class ScoreTable:
+    """Scores as rows of fixed width, each printed the moment it is known."""
+
+    _HEAD = "{:>11}  {:>9}  {:>21}  {:<12}  {:>7}  {:>6} {:>6} {:>6} {:>6}"
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._clip: str | None = None
+
+    def show(self, score: Score) -> None:
+        """Prints one row, after a heading where a new clip begins."""
+        if score.clip != self._clip:
+            self._heading(score)
+        low, high = score.interval
+        latency = score.latency
+        row = self._HEAD.format(
+            f"0-{score.end_s:.1f} s",
+            human(score.value),
+            f"{human(low)} .. {human(high)}",
+            f"{bars(score.quartile_probabilities)} Q{score.quartile} {max(score.quartile_probabilities):.0%}",
+            "".join(name for name, present in (("V", score.has_pictures), ("A", score.has_sound)) if present) or "-",
+            *(f"{ms:.0f}" for ms in (latency.decode_ms, latency.sound_ms, latency.visual_ms, latency.fusion_ms)),
+        )
+        self._console.print(row, style="bold" if score.final else None, highlight=False, soft_wrap=True)
+        if score.final:
+            for note in score.notes:
+                self._console.print(f"  note: {note}", style="yellow", highlight=False, soft_wrap=True)
+
+    def _heading(self, score: Score) -> None:
+        self._clip = score.clip
+        head = self._HEAD.format(
+            "seen", score.target, f"{score.interval_coverage:.0%} interval", "quartile", "streams", "decode", "sound", "visual", "fusion"
+        )
+        self._console.print(f"\n{score.clip}", style="bold cyan", highlight=False, markup=False, soft_wrap=True)
+        self._console.print(f"{head} ms", style="dim", highlight=False, soft_wrap=True)
+
+
+class StageBars:
+    """A progress bar on stderr for each stage of long work, with what the stage last had to say."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:<12}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=Console(stderr=True),
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def advance(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Moves the bar of a stage, which appears when it is first named."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=total, note="")
+        self._progress.update(self._tasks[stage], completed=done, total=total, note=note)
+
+    def show(self, event: Step) -> None:
+        """Moves a bar by what training reports."""
+        self.advance(event.stage, event.done, event.total, event.note)
+
+    def __enter__(self) -> StageBars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+
+def training_table(held_out: Mapping[str, Any]) -> Table:
+    """Figures of the test split, beside the train-mean baseline, in every space they were measured in.
+
+    Args:
+        held_out: an `Evaluation` as JSON, also found in a bundle's card.
+    """
+    table = Table(title=f"on {held_out['clips']} held-out clips")
+    for column in ("predictor", "space", "MSE", "MAE", "R2", "Spearman"):
+        table.add_column(column, justify="left" if column in ("predictor", "space") else "right")
+    for label, key in _PREDICTORS.items():
+        for metrics in held_out[key]:
+            numbers = (metrics[name] for name in ("mse", "mae", "r2", "spearman"))
+            table.add_row(label, metrics["space"], *("-" if number is None else f"{number:.3g}" for number in numbers))
+    return table
+
+
+def parity_table(rows: Iterable[ParityRow]) -> Table:
+    """The largest error of each output over all checks of a kind, beside its tolerance."""
+    table = Table(title="parity with PyTorch float32")
+    for column in ("check", "output", "cases", "max abs error", "allowed", ""):
+        table.add_column(column, justify="right" if column in ("cases", "max abs error", "allowed") else "left")
+    groups: dict[tuple[str, str], list[ParityRow]] = {}
+    for row in rows:
+        groups.setdefault((row.check.split(",")[0], row.output), []).append(row)
+    for (check, output), group in groups.items():
+        errors = [row.max_abs_error for row in group]
+        worst = "not comparable" if None in errors else f"{max(error for error in errors if error is not None):.2e}"
+        tolerance = group[0].tolerance
+        allowed = f"{tolerance.atol:g}" + (f" + {tolerance.rtol:g} rel" if tolerance.rtol else "")
+        passed = all(row.passed for row in group)
+        table.add_row(check, output, str(len(group)), worst, allowed, "ok" if passed else "FAILED", style=None if passed else "bold red")
+    return table
+
+
+def bundle_tables(bundle: Bundle) -> list[Table]:
+    """What is in a bundle, what it predicts and what it was trained on."""
+    manifest = bundle.manifest
+    target = manifest.target
+    about = _pairs(
+        f"bundle {manifest.name}",
+        {
+            "id": manifest.id[:16] + "…",
+            "predicts": f"{target.name} ({target.transform}, mean {target.mean:.3f}, std {target.std:.3f})",
+            "quartile edges": ", ".join(human(edge) for edge in target.quartile_edges),
+            "interval": f"{manifest.interval_coverage:.0%}, quantiles {manifest.quantile_levels[0]} and {manifest.quantile_levels[-1]}",
+            **{f"provenance: {name}": value for name, value in _flat(manifest.provenance)},
+        },
+    )
+    files = Table(title="files", show_edge=False)
+    for column in ("path", "role", "bytes", "sha256"):
+        files.add_column(column, justify="right" if column == "bytes" else "left")
+    for file in manifest.files:
+        files.add_row(file.path, file.role, f"{file.bytes:,}", file.sha256[:16] + "…")
+    graphs = Table(title="graphs", show_edge=False)
+    for column in ("graph", "declared", "measured bytes of weights", "inputs", "outputs"):
+        graphs.add_column(column)
+    for name, precisions in manifest.graphs.items():
+        for graph in precisions.values():
+            precision = graph["precision"]
+            graphs.add_row(name, precision["declared"], _join(precision["measured"]), _specs(graph["inputs"]), _specs(graph["outputs"]))
+    return [about, files, graphs, _pairs("trained on, and how it did on clips it had not seen", dict(_flat(manifest.card)))]
+
+
+def doctor_table(findings: Iterable[Finding]) -> Table:
+    """One row for each finding; problems carry their cure."""
+    table = Table(show_edge=False)
+    for column in ("", "found", "to do"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        table.add_row(finding.topic, finding.state, finding.problem, style="bold red" if finding.problem else None)
+    return table
+
+
+def _pairs(title: str, values: Mapping[str, Any]) -> Table:
+    table = Table(title=title, show_header=False, show_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in values.items():
+        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    return table
+
+
+def _flat(plain: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in plain.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _join(values: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in values.items())
+
+
+def _specs(specs: Iterable[Mapping[str, Any]]) -> str:
+    return "\n".join(f"{spec['name']} {spec['dtype']} ({', '.join(map(str, spec['shape']))})" for spec in specs)

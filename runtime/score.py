@@ -1,0 +1,99 @@
+"""The values a user gets: what is known about a clip after one chunk, and what it cost to know it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .transcript import Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Wall milliseconds each stage took for one chunk."""
+
+    decode_ms: float
+    """Demuxing, decoding, scaling and resampling."""
+    sound_ms: float
+    """Log-mel and the Whisper encoder."""
+    visual_ms: float
+    """The ConvLSTM encoder."""
+    fusion_ms: float
+    """The dual Transformer over all chunks so far."""
+    transcript_ms: float = 0.0
+    """Text, where it was asked for; spent once a window is full and at the end."""
+
+    @property
+    def total_ms(self) -> float:
+        return self.decode_ms + self.sound_ms + self.visual_ms + self.fusion_ms + self.transcript_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What is known about a clip after one chunk."""
+
+    clip: str
+    index: int
+    start_s: float
+    end_s: float
+    """Media seconds: the chunk is `[start_s, end_s)`, the score is for `[0, end_s)`."""
+    final: bool
+    """True for the last chunk: this is the clip's score."""
+    target: str
+    """What is predicted, such as `views`."""
+    value: float
+    """In target units: the standardised score through the inverse transform."""
+    z: float
+    """In standardised units of the training split."""
+    interval: tuple[float, float]
+    """Outermost predicted quantiles, in target units."""
+    interval_coverage: float
+    """Nominal share of clips whose value lies in `interval`."""
+    quartile_probabilities: tuple[float, ...]
+    """Probability of each quartile of the training split, lowest first."""
+    chunk_weights: tuple[float, ...]
+    """How much each chunk so far counts in the fused head; they sum to 1."""
+    has_pictures: bool
+    """Whether this chunk had any picture."""
+    has_sound: bool
+    """Whether this chunk had any sound."""
+    epoch: int
+    """Timestamp discontinuities so far."""
+    lost_packets: int
+    """Packets so far that did not decode."""
+    latency: Latency
+    notes: tuple[str, ...] = ()
+    """Sentences about what the score lacks: no sound track, a truncated file."""
+    transcript: tuple[Segment, ...] | None = None
+    """What was understood so far; None where it was not asked for."""
+
+    @property
+    def quartile(self) -> int:
+        """The most probable quartile, 1 to 4."""
+        return self.quartile_probabilities.index(max(self.quartile_probabilities)) + 1
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON line; the schema is in docs/score-schema.md."""
+        stages = {name.removesuffix("_ms"): round(spent, 3) for name, spent in asdict(self.latency).items()}
+        return {
+            "clip": self.clip,
+            "chunk": self.index,
+            "start_s": round(self.start_s, 3),
+            "end_s": round(self.end_s, 3),
+            "final": self.final,
+            "target": self.target,
+            "score": self.value,
+            "z": self.z,
+            "interval": list(self.interval),
+            "interval_coverage": self.interval_coverage,
+            "quartile": self.quartile,
+            "quartile_probabilities": list(self.quartile_probabilities),
+            "chunk_weights": list(self.chunk_weights),
+            "modalities": {"pictures": self.has_pictures, "sound": self.has_sound},
+            "epoch": self.epoch,
+            "lost_packets": self.lost_packets,
+            "latency_ms": {**stages, "total": round(self.latency.total_ms, 3)},
+            "notes": list(self.notes),
+            "transcript": None if self.transcript is None else [asdict(segment) for segment in self.transcript],
+        }

@@ -1,0 +1,248 @@
+"""The scorer: chunks in, a score after every chunk out. Here the parts of the runtime meet, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import EngineError
+from .bundle import GRAPHS, Bundle
+from .chunks import Chunk, ChunkStream, read_chunks
+from .cpu import available_cpus
+from .engines import Tensors, open_engine
+from .media import ReadOptions, Source
+from .score import Latency, Score
+
+if TYPE_CHECKING:
+    from .transcript import Transcriber, Transcription
+    from .whisper import SoundEncoder, WhisperWeights
+
+
+@dataclass(slots=True)
+class Stream:
+    """What is carried from chunk to chunk of one clip: the encoder's state and every embedding so far."""
+
+    clip: str
+    state: Tensors
+    transcription: Transcription | None = None
+    epoch: int = 0
+    lost_packets: int = 0
+    visual: list[NDArray[np.float32]] = field(default_factory=list)
+    audio: list[NDArray[np.float32]] = field(default_factory=list)
+    visual_mask: list[bool] = field(default_factory=list)
+    audio_mask: list[bool] = field(default_factory=list)
+
+    def fusion_feeds(self) -> Tensors:
+        """The fusion graph's inputs for a batch of one clip with N chunks."""
+        return {
+            "visual": np.stack(self.visual)[None],
+            "audio": np.stack(self.audio)[None],
+            "visual_mask": np.asarray([self.visual_mask], dtype=np.float32),
+            "audio_mask": np.asarray([self.audio_mask], dtype=np.float32),
+            "chunk_mask": np.ones((1, len(self.visual)), dtype=np.float32),
+        }
+
+
+class Scorer:
+    """Scores clips with one bundle. Holds two engines and, once a clip has sound, the Whisper encoder.
+
+    Not thread-safe as far as one stream goes; streams share nothing but the engines, so each thread may run its own.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        backend: str = "onnxruntime",
+        device: str = "cpu",
+        threads: int | None = None,
+        whisper: Path | None = None,
+        transcribe: bool = False,
+    ) -> None:
+        """Opens the engines.
+
+        Args:
+            bundle: the opened bundle.
+            backend: engine backend, see `open_engine`.
+            device: `cpu` or `cuda`; what is asked for is used, or it is an error.
+            threads: threads per engine call; None takes the CPU quota.
+            whisper: a directory with the Whisper weights; None looks in the usual places (see `resolve_whisper`).
+            transcribe: also turn speech into text.
+
+        Raises:
+            EngineError: the backend or device is not available, or the graphs are not those of a shortcast bundle.
+        """
+        self.bundle = bundle
+        self._device = device
+        self._threads = threads or available_cpus()
+        self._whisper = whisper
+        self._sound: SoundEncoder | None = None
+        self._transcriber: Transcriber | None = self._open_transcriber() if transcribe else None
+        self._visual, self._fusion = (
+            open_engine(bundle.graph(name), backend=backend, device=device, threads=self._threads) for name in GRAPHS
+        )
+        self._state_specs = tuple(spec for spec in self._visual.inputs if spec.name not in ("frames", "frame_mask"))
+        dims = {spec.name: spec.shape[-1] for spec in self._fusion.inputs}
+        self._visual_dim, self._audio_dim = int(dims["visual"]), int(dims["audio"])
+        if self._audio_dim != bundle.contract.sound.embedding_dim:
+            raise EngineError(
+                f"the fusion graph wants {self._audio_dim} sound features, the contract {bundle.contract.sound.embedding_dim}"
+            )
+
+    def stream(self, source: Source, *, options: ReadOptions | None = None) -> Iterator[Score]:
+        """Scores a clip while it is read: one score after every chunk, the last of them the clip's.
+
+        Args:
+            source: a path, a URL, `-` for standard input, or an object with `read`.
+            options: how to read it; see `ReadOptions`.
+
+        Raises:
+            MediaError: the source cannot be opened, or nothing in it decodes.
+            WeightsError: it has sound and the Whisper weights are not found.
+        """
+        options = options or ReadOptions()
+        with read_chunks(source, self.bundle.contract, options=options) as chunks:
+            stream = self.new_stream(chunks.name)
+            for chunk in chunks:
+                yield self.step(stream, chunk, notes=_notes(chunks, chunk, options))
+
+    def score(self, source: Source, *, options: ReadOptions | None = None) -> Score:
+        """Scores a whole clip: the last score of `stream`."""
+        *_, last = self.stream(source, options=options)
+        return last
+
+    def new_stream(self, clip: str = "") -> Stream:
+        """The state of a clip of which nothing has been seen."""
+        return Stream(clip, self._zero_state(), self._transcriber.begin() if self._transcriber else None)
+
+    def step(self, stream: Stream, chunk: Chunk, *, notes: tuple[str, ...] = ()) -> Score:
+        """Scores one more chunk of a stream.
+
+        Args:
+            stream: the clip so far; updated in place.
+            chunk: its next chunk.
+            notes: sentences the score carries.
+        """
+        if chunk.epoch != stream.epoch:
+            stream.state, stream.epoch = self._zero_state(), chunk.epoch
+        stream.lost_packets += chunk.lost_packets
+        started = perf_counter()
+        audio = self._embed_sound(chunk)
+        heard = perf_counter()
+        visual = self._embed_pictures(stream, chunk)
+        seen = perf_counter()
+        stream.audio.append(np.zeros(self._audio_dim, np.float32) if audio is None else audio)
+        stream.audio_mask.append(audio is not None)
+        stream.visual.append(np.zeros(self._visual_dim, np.float32) if visual is None else visual)
+        stream.visual_mask.append(visual is not None)
+        outputs = self._fusion.run(stream.fusion_feeds())
+        fused = perf_counter()
+        if stream.transcription:
+            stream.transcription.add(chunk)
+        seconds = (chunk.decode_s, heard - started, seen - heard, fused - seen, perf_counter() - fused)
+        latency = Latency(*(1e3 * spent for spent in seconds))
+        return self._as_score(outputs, stream, chunk, latency, notes)
+
+    def close(self) -> None:
+        """Frees the engines."""
+        self._visual.close()
+        self._fusion.close()
+
+    def __enter__(self) -> Scorer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _zero_state(self) -> Tensors:
+        return {
+            spec.name: np.zeros([1 if isinstance(dim, str) else dim for dim in spec.shape], dtype=spec.dtype) for spec in self._state_specs
+        }
+
+    def _embed_sound(self, chunk: Chunk) -> NDArray[np.float32] | None:
+        if not chunk.has_sound:
+            return None
+        if self._sound is None:
+            self._sound = self._open_sound()
+        return self._sound.embed(chunk.samples, chunk.sample_mask)
+
+    def _open_sound(self) -> SoundEncoder:
+        # ctranslate2 takes a noticeable part of a cold start: a clip without sound never pays for it.
+        from .whisper import SoundEncoder
+
+        return SoundEncoder(self._weights(), self.bundle.contract.sound, device=self._device)
+
+    def _open_transcriber(self) -> Transcriber:
+        from .transcript import Transcriber
+
+        return Transcriber(self._weights().path, device=self._device)
+
+    def _weights(self) -> WhisperWeights:
+        from .whisper import resolve_whisper
+
+        return resolve_whisper(self.bundle.contract.sound.whisper, explicit=self._whisper, bundled=self.bundle.path / "whisper")
+
+    def _embed_pictures(self, stream: Stream, chunk: Chunk) -> NDArray[np.float32] | None:
+        if not chunk.has_pictures:
+            return None
+        feeds: Tensors = {"frames": chunk.frames[None], "frame_mask": chunk.frame_mask[None].astype(np.float32), **stream.state}
+        outputs = self._visual.run(feeds)
+        stream.state = {name: outputs[f"{name}_out"] for name in stream.state}
+        return np.asarray(outputs["embedding"][0], dtype=np.float32)
+
+    def _as_score(self, outputs: Tensors, stream: Stream, chunk: Chunk, latency: Latency, notes: tuple[str, ...]) -> Score:
+        target = self.bundle.manifest.target
+        latest = {name: np.asarray(values[0, -1], dtype=np.float64) for name, values in outputs.items()}
+        low, high = target.restore(latest["quantiles"][[0, -1]])
+        return Score(
+            clip=stream.clip,
+            index=chunk.index,
+            start_s=chunk.start_s,
+            end_s=chunk.end_s,
+            final=chunk.final,
+            target=target.name,
+            value=float(target.restore(latest["score"])),
+            z=float(latest["score"]),
+            interval=(float(low), float(high)),
+            interval_coverage=self.bundle.manifest.interval_coverage,
+            quartile_probabilities=tuple(_softmax(latest["quartile_logits"]).tolist()),
+            chunk_weights=tuple(latest["chunk_weights"].tolist()),
+            has_pictures=stream.visual_mask[-1],
+            has_sound=stream.audio_mask[-1],
+            epoch=chunk.epoch,
+            lost_packets=stream.lost_packets,
+            latency=latency,
+            notes=notes,
+            transcript=stream.transcription.segments if stream.transcription else None,
+        )
+
+
+def _notes(chunks: ChunkStream, chunk: Chunk, options: ReadOptions) -> tuple[str, ...]:
+    """What the score lacks, in sentences."""
+    info = chunks.info
+    notes = [
+        (not options.use_pictures, "pictures left out on request"),
+        (not options.use_sound, "sound left out on request"),
+        (options.use_pictures and not info.has_video, "no pictures: scored from sound alone"),
+        (options.use_sound and not info.has_audio, "no sound: scored from pictures alone"),
+    ]
+    if chunk.final:
+        declared = "" if info.declared_s is None else f" of the {info.declared_s:.1f} s the container declares"
+        notes += [
+            (chunks.lost_packets > 0, f"{chunks.lost_packets} packets did not decode"),
+            (chunks.truncated, f"truncated: {chunks.decoded_s:.1f} s decoded{declared}"),
+            (chunk.epoch > 0, f"the clock jumped {chunk.epoch} times"),
+        ]
+    return tuple(sentence for applies, sentence in notes if applies)
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers = np.exp(logits - logits.max())
+    return np.asarray(powers / powers.sum())
