@@ -118,7 +118,7 @@ def _open_scorer(
 
     opened = Bundle.open(bundle or demo_bundle())
     if bundle is None:
-        _say(f"no --bundle given: this is the demo bundle, {opened.manifest.card.get('summary', 'a demonstration')}")
+        _say(f"no --bundle given: this is the demo bundle, trained on {opened.manifest.card['source']}")
     return Scorer(opened, backend=_backend(engine), device=device.value, whisper=whisper, threads=threads, transcribe=transcribe)
 
 
