@@ -9,10 +9,10 @@ after the last one's end (its PTS plus its duration), are zero and masked.
 
 Sound is placed by its PTS, to the sample. A gap is zero and masked; where runs overlap, the earlier one is kept.
 
-Waiting. A chunk is given once both streams passed its end. Sound that is late is waited for until the pictures are 1 s past the
-chunk; pictures that are late until sound has advanced by 5 s without one video packet, since a picture may well be held that long;
-nothing is waited for beyond 30 s of media. What comes for a chunk that is gone is dropped and counted as lost. So memory is bounded
-by those seconds, however long or badly interleaved the source is.
+Waiting. A chunk is given once both streams passed its end. Late sound is waited for until video packets have advanced by 2 s without
+one of sound; late pictures until sound has advanced by 5 s without one of video, since a picture may well be held that long; nothing
+is waited for beyond 30 s of media. What comes for a chunk that is gone is dropped and counted as lost. So memory is bounded by those
+seconds, however long or badly interleaved the source is.
 
 The end. A remainder shorter than `fold_tail_s` makes no chunk of its own unless it is the only one. A chunk is held back until media
 reaches that far into the next window, or ends; so `final` is True on the last chunk, and on no other.
@@ -39,7 +39,6 @@ __all__ = ["Chunk", "ChunkStream", "MediaInfo", "ReadOptions", "Source", "read_c
 
 PTS_SLACK_S = 0.0005
 """Half a tick of the coarsest common container clock, Matroska's 1 ms."""
-LATE_SOUND_S = 1.0
 MAX_WAIT_S = 30.0
 PREROLL_S = 5.0
 """Opening decodes up to the first picture, so that size and rotation are known, but through no more sound than this."""
@@ -308,7 +307,7 @@ class ChunkStream:
         end_s = (self._index + 1) * self._chunk_s
         if front_s > end_s + MAX_WAIT_S:
             return True
-        heard = not self._media.awaits_sound or self._sound.end_s >= end_s or self._pictures.start_s > end_s + LATE_SOUND_S
+        heard = not self._media.awaits_sound or self._sound.end_s >= end_s
         seen = not self._media.awaits_pictures or self._pictures.start_s >= end_s
         return heard and seen
 

@@ -52,7 +52,8 @@ class ReadOptions:
     """How to read a source, and where to stop."""
 
     decode_threads: int = 0
-    """Threads for the video decoder; 0 lets FFmpeg choose by the number of cores. Pictures do not depend on it."""
+    """Threads for the video decoder; 0 lets FFmpeg choose by the number of cores. Pictures do not depend on it, save for how FFmpeg
+    conceals damage."""
     open_timeout_s: float = 10.0
     """How long a URL may take to open. Files, pipes and objects wait for as long as their own reads do."""
     read_timeout_s: float = 10.0
@@ -477,8 +478,8 @@ _Run: TypeAlias = "tuple[int, NDArray[np.float32]]"
 
 SOUND_GAP_S = 0.020
 """Sound whose timestamps stray less than this from the sample count is contiguous: containers round to a millisecond or a tick."""
-SOUND_PAUSED_S = 0.5
-"""The resampler gives up the samples it holds once pictures have advanced this far without sound."""
+SOUND_GONE_S = 2.0
+"""Sound is no longer waited for once video packets have advanced this far without one of sound."""
 PICTURES_GONE_S = 5.0
 """Pictures are no longer waited for once sound has advanced this far without one video packet."""
 MAX_GROUP_PACKETS = 600
@@ -638,19 +639,30 @@ class _PictureStream:
     def __init__(self, stream: Any, *, timeline: Timeline, options: ReadOptions) -> None:
         self.decoder = _Decoder(stream, max_errors=options.max_consecutive_errors)
         self.count = 0
-        self.end_s = 0.0
         self.size = (stream.width, stream.height)
         self.orientation = UPRIGHT
         self.pixel_aspect = sane_pixel_aspect(stream.sample_aspect_ratio)
         self._timeline = timeline
         self._track = timeline.track()
         self._max_pixels = options.max_pixels
+        self._sent_s: float | None = None
         rate = stream.guessed_rate or stream.average_rate
         self._usual_s = float(1 / rate) if rate else 1 / 25
         codec = stream.codec_context
         codec.thread_type = "AUTO"
         codec.thread_count = options.decode_threads
         codec.options = {"max_pixels": str(options.max_pixels)}
+
+    def step_s(self, packet: Any) -> float:
+        """How far this packet was sent after the one before it; 0 across a jump of the clock.
+
+        Told by packets and not by pictures, so that it does not depend on how many of those the decoder's threads hold.
+        """
+        sent_s = self.decoder.seconds(packet.pts if packet.dts is None else packet.dts)
+        if sent_s is None:
+            return 0.0
+        step_s, self._sent_s = sent_s - (sent_s if self._sent_s is None else self._sent_s), sent_s
+        return step_s if 0 < step_s <= FORWARD_JUMP_S else 0.0
 
     def accept(self, packet: Any) -> Iterator[Picture]:
         return self._placed(self.decoder.decode(packet))
@@ -668,8 +680,7 @@ class _PictureStream:
             self.count += 1
             duration_s = min(self.decoder.seconds(frame.duration) or self._usual_s, MAX_PICTURE_S)
             start_s = self._timeline.place(self._track, self.decoder.seconds(frame.pts), duration_s)
-            self.end_s = start_s + duration_s
-            yield Picture(frame, start_s, self.end_s, self._timeline.epoch)
+            yield Picture(frame, start_s, start_s + duration_s, self._timeline.epoch)
 
 
 class _SoundStream:
@@ -738,6 +749,9 @@ class Media:
         self._codecs = tuple(s.codec_context.codec.canonical_name if s is not None else None for s in (video, audio))
         self._declared_s = _declared_s(container, streams)
         self._sound_s_at_last_picture = 0.0
+        self._pictures_gone = False
+        self._sound_gone = False
+        self._without_sound_s = 0.0
 
     def __enter__(self) -> Media:
         return self
@@ -787,12 +801,12 @@ class Media:
     @property
     def awaits_pictures(self) -> bool:
         """False once no picture is to be waited for: no video, given up, or sound went on for 5 s without a video packet."""
-        return self._pictures is not None and self._pictures.decoder.usable and not self._pictures.decoder.drained
+        return self._pictures is not None and self._pictures.decoder.usable and not self._pictures_gone
 
     @property
     def awaits_sound(self) -> bool:
-        """False once no sound is to be waited for: no audio, or given up."""
-        return self._sound is not None and self._sound.decoder.usable
+        """False once no sound is to be waited for: no audio, given up, or video went on for 2 s without an audio packet."""
+        return self._sound is not None and self._sound.decoder.usable and not self._sound_gone
 
     def events(self) -> Generator[Event, None, None]:
         """Pictures and sound, in the order they decode.
@@ -823,16 +837,21 @@ class Media:
                 yield from side.drain()
 
     def _picture_events(self, pictures: _PictureStream, packet: Any) -> Iterator[Event]:
+        self._pictures_gone = False
         yield from pictures.accept(packet)
-        if self._sound:
+        if self._sound and not self._sound_gone:
             self._sound_s_at_last_picture = self._sound.end_s
-            if pictures.end_s - self._sound.end_s > SOUND_PAUSED_S:
+            self._without_sound_s += pictures.step_s(packet)
+            if self._without_sound_s > SOUND_GONE_S:
                 yield from self._sound.settle()
+                self._sound_gone = True
 
     def _sound_events(self, sound: _SoundStream, packet: Any) -> Iterator[Event]:
+        self._sound_gone, self._without_sound_s = False, 0.0
         yield from sound.accept(packet)
         if self._pictures and self.awaits_pictures and sound.end_s - self._sound_s_at_last_picture > PICTURES_GONE_S:
             yield from self._pictures.drain()
+            self._pictures_gone = True
 
     def _packets(self) -> Iterator[Any]:
         """Packets that carry data, up to the end or to the first error of the demuxer, which is kept."""
