@@ -64,9 +64,12 @@ class FusionOutput(NamedTuple):
 class DualTransformer(nn.Module):
     """Chunk embeddings of both modalities -> a score after every chunk."""
 
+    slopes: Tensor
+
     def __init__(self, config: FusionConfig = FusionConfig()) -> None:
         super().__init__()
         self.config = config
+        self.register_buffer("slopes", _alibi_slopes(config.heads), persistent=False)
         self.visual = _Branch(config, config.visual_dim)
         self.audio = _Branch(config, config.audio_dim)
         self.visual_hears = _Attention(config)
@@ -91,7 +94,7 @@ class DualTransformer(nn.Module):
             audio_mask: float32 (B, N), 1 where the chunk has sound.
             chunk_mask: float32 (B, N), 1 where the chunk exists, 0 for padding on the right.
         """
-        steps = _Steps.of(chunk_mask, self.visual.slopes, self.config.position_cap)
+        steps = _Steps.of(chunk_mask, self.slopes, self.config.position_cap)
         seen, heard = visual_mask * chunk_mask, audio_mask * chunk_mask
         v, a = self.visual(visual, seen, steps), self.audio(audio, heard, steps)
         v, a = v + self.visual_hears(v, a, steps), a + self.audio_sees(a, v, steps)
@@ -163,15 +166,12 @@ class _Steps(NamedTuple):
 class _Branch(nn.Module):
     """One modality: project, put null tokens in, and run causal self-attention blocks."""
 
-    slopes: Tensor
-
     def __init__(self, config: FusionConfig, features: int) -> None:
         super().__init__()
         self.project = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, config.width))
         self.null = nn.Parameter(torch.randn(config.width) * 0.02)
         self.elapsed = nn.Linear(1, config.width)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.layers))
-        self.register_buffer("slopes", _alibi_slopes(config.heads), persistent=False)
 
     def forward(self, features: Tensor, present: Tensor, steps: _Steps) -> Tensor:
         x: Tensor = torch.where(present[..., None] > 0, self.project(features), self.null) + self.elapsed(steps.elapsed)

@@ -140,7 +140,7 @@ def test_a_clip_far_longer_than_the_cap_scores_finitely(fusion: DualTransformer)
 
 
 def test_the_first_head_has_no_recency_bias_and_the_others_do() -> None:
-    slopes = DualTransformer(CONFIG).visual.slopes
+    slopes = DualTransformer(CONFIG).slopes
     assert slopes.tolist() == [0.0, 2.0**-4, 2.0**-6, 2.0**-8]
 
 
