@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from shortcast.errors import CheckpointError
 from shortcast.models.autoencoder import (
     ConvLSTMAutoencoder,
@@ -16,7 +18,6 @@ from shortcast.models.autoencoder import (
     thumbnails,
 )
 from shortcast.models.convlstm import EncoderConfig
-from torch import Tensor
 
 SMALL = EncoderConfig(
     frames_per_chunk=8, height=32, width=24, stem_channels=(8, 12), hidden_channels=(8, 8), pool_grid=(4, 3), embedding_dim=16

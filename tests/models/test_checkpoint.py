@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+
 from shortcast.errors import CheckpointError
 from shortcast.models.autoencoder import ConvLSTMAutoencoder, DecoderConfig
 from shortcast.models.checkpoint import Checkpoint, checkpoint_sha256, load_checkpoint, save_checkpoint

@@ -1,9 +1,10 @@
 import pytest
 import torch
-from shortcast.errors import CheckpointError
-from shortcast.models.convlstm import ConvLSTMCell, ConvLSTMEncoder, EncoderConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from shortcast.errors import CheckpointError
+from shortcast.models.convlstm import ConvLSTMCell, ConvLSTMEncoder, EncoderConfig
 
 SMALL = EncoderConfig(
     frames_per_chunk=4, height=32, width=24, stem_channels=(8, 12), hidden_channels=(6, 5), pool_grid=(4, 3), embedding_dim=10

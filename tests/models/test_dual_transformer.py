@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torch import Tensor, nn
+
 from shortcast.errors import CheckpointError
 from shortcast.models.dual_transformer import DualTransformer, FusionConfig, FusionOutput, masked_softmax, modality_dropout
-from torch import Tensor, nn
 
 CONFIG = FusionConfig(visual_dim=6, audio_dim=9, width=16, heads=4, layers=2, feedforward=24)
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
