@@ -255,7 +255,10 @@ class _Place:
     def again(self) -> AbstractContextManager[Any]:
         """The source's bytes once more, or as much of its head as was kept, to say what is wrong with it."""
         if self.path is not None:
-            return self.path.open("rb")
+            try:
+                return self.path.open("rb")
+            except OSError:  # gone since; FFmpeg's own words have to do
+                return BytesIO()
         if isinstance(self.target, _ByteReader):
             return nullcontext(self.target if self.target.seekable() else BytesIO(self.target.head))
         return BytesIO()
@@ -263,9 +266,10 @@ class _Place:
 
 def _find(source: Source) -> _Place:
     if isinstance(source, str) and source == "-":
-        if sys.stdin is None:
-            raise MediaError("standard input is closed")
-        return _find_object(sys.stdin.buffer, "standard input")
+        stdin = getattr(sys.stdin, "buffer", None)
+        if stdin is None:
+            raise MediaError("standard input is closed, or is no byte stream")
+        return _find_object(stdin, "standard input")
     if isinstance(source, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source):
         return _find_url(source)
     if isinstance(source, (str, os.PathLike)):
@@ -360,6 +364,8 @@ def _refusal(place: _Place, error: BaseException, options: ReadOptions) -> Media
         return MediaError(f"{place.name} did not answer within {options.open_timeout_s:g} s")
     if isinstance(error, av.error.ArgumentError):
         return MediaError(f"{place.name} is not in a media format shortcast opens (playlists and still images are not)")
+    if isinstance(error, av.error.EOFError):
+        return MediaError(f"{place.name} is truncated: it ends within its header")
     if isinstance(error, av.error.InvalidDataError) and not place.remote:
         with place.again() as file:
             return MediaError(f"{place.name} {_damage(file)}")
@@ -876,7 +882,8 @@ class Media:
             return MediaError(f"{self.name} is encrypted, and there is no key for it")
         codecs = " and ".join(codec for codec in self._codecs if codec)
         if self.lost_packets:
-            return MediaError(f"{self.name}: nothing in it decodes ({codecs}, {self.lost_packets} packets failed)")
+            failed = "1 packet" if self.lost_packets == 1 else f"{self.lost_packets} packets"
+            return MediaError(f"{self.name}: nothing in it decodes ({codecs}, {failed} failed)")
         if self._failure:
             return MediaError(f"{self.name} cannot be read ({codecs}): {_said(self._failure)}")
         return MediaError(f"{self.name} ends after its header: it declares {codecs} but holds no media")

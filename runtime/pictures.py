@@ -113,6 +113,9 @@ class PictureScaler:
         self._height, self._width = contract.height, contract.width
         self._pixel_aspect = sane_pixel_aspect(pixel_aspect)
         self._reformatter = VideoReformatter()
+        # Read once per angle: a frame whose side data was looked at is part of a reference cycle, and at 3 MB each for 1080p the
+        # garbage collector comes too late.
+        self._orientations: dict[int, Orientation] = {}
 
     def scale(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """One decoded frame of any size and pixel format.
@@ -123,7 +126,9 @@ class PictureScaler:
         Raises:
             MediaError: swscale cannot convert this pixel format.
         """
-        orientation = orientation_of(frame)
+        orientation = self._orientations.get(frame.rotation)
+        if orientation is None:
+            orientation = self._orientations[frame.rotation] = orientation_of(frame)
         height, width = self._fitted(frame, orientation)
         top, left = (self._height - height) // 2, (self._width - width) // 2
         picture = np.zeros((self._height, self._width, 3), np.uint8)

@@ -86,6 +86,11 @@ def test_something_that_is_no_source(source: object) -> None:
     assert refusal(source).startswith("a source is a path, a URL, '-' or an object with read()")
 
 
+def test_no_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert refusal("-") == "standard input is closed, or is no byte stream"
+
+
 def test_an_object_that_cannot_be_read(make_clip: MakeClip) -> None:
     assert "binary mode" in refusal(StringIO("text"))
     closed = BytesIO(b"x")
