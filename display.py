@@ -180,7 +180,48 @@ def bundle_tables(bundle: Bundle) -> list[Table]:
         for graph in precisions.values():
             precision = graph["precision"]
             graphs.add_row(name, precision["declared"], _join(precision["measured"]), _specs(graph["inputs"]), _specs(graph["outputs"]))
-    return [about, files, graphs, _pairs("trained on, and how it did on clips it had not seen", dict(_flat(manifest.card)))]
+    return [about, files, graphs, *card_tables(manifest.card)]
+
+
+def card_tables(card: Mapping[str, Any]) -> list[Table]:
+    """What a model was trained on and how it did on clips it had not seen; a card that training did not write is shown as it is."""
+    if "held_out" not in card:
+        return [_pairs("card", dict(_flat(card)))]
+    split, encoder, held_out = card["split"], card["autoencoder"], card["held_out"]
+    last = encoder["history"][-1]["validation"]
+    quartiles, interval = held_out["quartiles"], held_out["interval"]
+    trained = {
+        "source": card["source"],
+        "clips": f"{split['train']} to train, {split['val']} to validate, {split['test']} held out ({card['hours']:.2f} h in all)",
+        "split": split["kind"],
+        "left out": f"{card['clips_left_out']} clips that could not be read",
+        "autoencoder": f"{len(encoder['history'])} epochs; validation MSE in [0, 1] pixel units:",
+        "  reconstruct": f"{last['reconstruct']:.4f}, where the mean frame gives {encoder['baselines']['mean_frame']:.4f}",
+        "  predict": f"{last['predict']:.4f}, where a copy of the last frame gives {encoder['baselines']['copy_last']:.4f}",
+        "regressor": f"best epoch {card['regressor']['best_epoch']} of {len(card['regressor']['history'])}",
+    }
+    classes = {
+        "quartile accuracy": f"{quartiles['accuracy']:.0%}; always the most frequent one: {held_out['majority_quartile_accuracy']:.0%}",
+        "quartile macro-F1": f"{quartiles['macro_f1']:.2f}, class sizes {', '.join(map(str, quartiles['class_sizes']))}",
+        "interval coverage": f"{interval['coverage']:.0%} measured, {interval['nominal']:.0%} nominal",
+    }
+    return [
+        _pairs("trained on", trained),
+        training_table(held_out),
+        _by_seconds(held_out),
+        _pairs("held out, classes and interval", classes),
+    ]
+
+
+def _by_seconds(held_out: Mapping[str, Any]) -> Table:
+    table = Table(title="held out, by seconds seen", show_edge=False)
+    for column in ("seen", "clips that run longer", "MSE", "Spearman"):
+        table.add_column(column, justify="right")
+    for row in held_out["by_seconds"]:
+        metrics = row["metrics"]
+        spearman = "-" if metrics["spearman"] is None else f"{metrics['spearman']:.3f}"
+        table.add_row(f"{row['seconds']:g} s", str(row["clips_still_running"]), f"{metrics['mse']:.3f}", spearman)
+    return table
 
 
 def doctor_table(findings: Iterable[Finding]) -> Table:

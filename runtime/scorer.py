@@ -109,6 +109,8 @@ class Scorer:
         """
         options = options or ReadOptions()
         with read_chunks(source, self.bundle.contract, options=options) as chunks:
+            if options.use_sound and chunks.info.has_audio:
+                self._load_sound()  # before the first chunk, whose latency it would spoil
             stream = self.new_stream(chunks.name)
             for chunk in chunks:
                 yield self.step(stream, chunk, notes=_notes(chunks, chunk, options))
@@ -169,15 +171,15 @@ class Scorer:
     def _embed_sound(self, chunk: Chunk) -> NDArray[np.float32] | None:
         if not chunk.has_sound:
             return None
+        return self._load_sound().embed(chunk.samples, chunk.sample_mask)
+
+    def _load_sound(self) -> SoundEncoder:
+        """The sound encoder, loaded when a clip first needs it: one without sound never pays for it."""
         if self._sound is None:
-            self._sound = self._open_sound()
-        return self._sound.embed(chunk.samples, chunk.sample_mask)
+            from .whisper import SoundEncoder
 
-    def _open_sound(self) -> SoundEncoder:
-        # ctranslate2 takes a noticeable part of a cold start: a clip without sound never pays for it.
-        from .whisper import SoundEncoder
-
-        return SoundEncoder(self._weights(), self.bundle.contract.sound, device=self._device)
+            self._sound = SoundEncoder(self._weights(), self.bundle.contract.sound, device=self._device)
+        return self._sound
 
     def _open_transcriber(self) -> Transcriber:
         from .transcript import Transcriber

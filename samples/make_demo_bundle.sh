@@ -2,10 +2,10 @@
 # Makes samples/demo.shortcast again: synthetic clips, training, export. Everything random follows from the seeds.
 # About a quarter of an hour on two cores; interrupted, it goes on where it stopped. Run it with shortcast installed for development.
 set -euo pipefail
-samples=$(cd "$(dirname "$0")" && pwd)
-work=${1:-$samples/../build/demo}
-mkdir -p "$work"
-shortcast data synth -o "$work/clips" --clips 400 --seed 7
-shortcast train "$work/clips/manifest.jsonl" -o "$work/model" --force --seed 7 \
+cd "$(dirname "$0")/.."
+work=build/demo
+mkdir -p $work
+shortcast data synth -o $work/clips --clips 400 --seed 7
+shortcast train $work/clips/manifest.jsonl -o $work/model --force --seed 7 \
     --source "400 synthetic clips made by 'shortcast data synth --seed 7': it shows how shortcast works and knows nothing of real videos"
-shortcast export "$work/model" -o "$samples/demo.shortcast" --golden "$samples/sample.mp4" --force
+shortcast export $work/model -o samples/demo.shortcast --golden samples/sample.mp4 --force
