@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
 from enum import Enum
 from pathlib import Path
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from .runtime.media import ReadOptions
     from .runtime.score import Score
     from .runtime.scorer import Scorer
+
+_INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
 
 app = typer.Typer(
     name="shortcast",
@@ -313,11 +317,21 @@ def _say(message: str) -> None:
 
 def main() -> None:
     """Runs the command line; a shortcast error is one sentence and its exit code, never a traceback."""
+    interrupts: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        interrupts.append(number)
+        _say("interrupted")
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
     try:
         app()
     except ShortcastError as error:
+        # A library may turn the interrupt into an error of its own: what the user did counts, not what came of it.
+        if interrupts:
+            sys.exit(_INTERRUPTED)
         _say(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        _say("interrupted")
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)

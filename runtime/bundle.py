@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import BundleError
+from ..errors import BundleError, DataError
 from .contract import Contract
 from .target import Target
 
@@ -101,7 +101,7 @@ class Manifest:
                 "target": Target.from_json(plain["target"]),
                 "quantile_levels": tuple(float(level) for level in plain["quantile_levels"]),
             }
-        except (TypeError, KeyError, ValueError) as error:
+        except (DataError, TypeError, KeyError, ValueError) as error:
             raise BundleError(f"{MANIFEST}: {error}") from error
         return cls(**{**plain, **parts})
 

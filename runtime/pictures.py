@@ -8,14 +8,15 @@ from fractions import Fraction
 import av
 import numpy as np
 from av.sidedata.sidedata import Type
-from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, VideoReformatter
 from numpy.typing import NDArray
 
 from ..errors import BundleError, MediaError
 from .contract import PictureContract
 
 SCALER = "area+accurate_rnd+full_chroma"
-SCALER_FLAGS = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+SCALER_FLAGS = 0x20 | 0x40000 | 0x2000
+"""SWS_AREA | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT of libswscale/swscale.h: PyAV names them from 18 on and takes the numbers before."""
 
 SANE_PIXEL_ASPECT = (Fraction(1, 8), Fraction(8))
 """A sample aspect ratio outside this range is a damaged header, and pixels are taken as square."""

@@ -42,15 +42,15 @@ class OnnxRuntimeEngine:
         if device not in _PROVIDERS:
             raise EngineError(f"device {device!r} is unknown to onnxruntime; it is one of {', '.join(_PROVIDERS)}")
         provider = _PROVIDERS[device]
+        if provider not in ort.get_available_providers():
+            raise EngineError(_not_used(provider))
         try:
             self._session = ort.InferenceSession(str(path), _session_options(threads), providers=[provider])
         except Exception as error:  # onnxruntime raises its own classes and bare RuntimeErrors alike
             raise EngineError(f"onnxruntime cannot load {path}: {_first_line(error)}") from error
-        used = self._session.get_providers()[0]
-        if used != provider:
-            raise EngineError(
-                f"asked onnxruntime for {provider}, it offers {used} only; run `shortcast doctor` for the cause, or use --device cpu"
-            )
+        # A provider that is listed and cannot load its libraries is replaced by the CPU without a word.
+        if self._session.get_providers()[0] != provider:
+            raise EngineError(_not_used(provider))
         self.inputs = tuple(_spec(arg) for arg in self._session.get_inputs())
         self.outputs = tuple(_spec(arg) for arg in self._session.get_outputs())
         self._names = [spec.name for spec in self.outputs]
@@ -88,6 +88,10 @@ def usable_devices() -> dict[str, str]:
             "" if loaded else "the CUDA provider is installed but its libraries do not load; check the driver and CUDA version"
         )
     return problems
+
+
+def _not_used(provider: str) -> str:
+    return f"asked onnxruntime for {provider}, and it cannot use it; run `shortcast doctor` for the cause, or use --device cpu"
 
 
 def _session_options(threads: int | None) -> ort.SessionOptions:

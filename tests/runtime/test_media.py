@@ -22,7 +22,8 @@ import pytest
 from numpy.typing import NDArray
 
 from shortcast.errors import MediaError
-from shortcast.runtime.media import Media, Picture, ReadOptions, Sound, Timeline, open_media
+from shortcast.runtime.media import Media, Picture, ReadOptions, Sound, open_media
+from shortcast.runtime.timeline import Timeline
 
 MakeClip = Callable[..., Path]
 Tone = Callable[..., NDArray[np.float32]]
