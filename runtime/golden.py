@@ -68,7 +68,7 @@ def load_golden(path: Path) -> Golden:
             states=_below(arrays, _STATE),
             fusion=_below(arrays, _FUSION),
         )
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise BundleError(f"{path} is not golden data this version reads: {error}") from error
 
 
