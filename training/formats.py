@@ -21,6 +21,7 @@ FORMATS = ("auto", *LAYOUTS)
 
 _IDENTITIES = ("id", "user", "name", "url", "link", "handle", "mail", "phone", "author", "channel", "uploader", "nickname", "username")
 """Columns with these in their names may say who somebody is, so they aren't kept as columns of numbers."""
+_MANIFEST = ("sha256", "path", "source", "crawled_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,8 @@ def _read_file(file: Path, format_name: str) -> Source:
     items = list(_items(read_document(file), table=table))
     if not items:
         raise DataError(f"{file} holds no post")
+    if all(has(item, (mark,)) for mark in _MANIFEST for _, item in items[:1]):
+        raise DataError(f"{file} is a manifest that was imported already: its authors are keys; import what it was made from")
     name = _sniff_all([item for _, item in items], table=table) if format_name == "auto" else format_name
     flat = LAYOUTS[name].flat
     columns = _number_columns([item for _, item in items]) if flat else ()

@@ -19,8 +19,8 @@ ID = "7006694664724122881"
 YT_DLP = {
     "id": ID, "_type": "video", "extractor": "TikTok", "extractor_key": "TikTok", "webpage_url": "x", "title": "a title",
     "view_count": 5000, "like_count": 400, "repost_count": 30, "comment_count": 20, "save_count": 10, "timestamp": CREATED,
-    "epoch": CRAWLED, "duration": 14, "width": 576, "height": 1024, "uploader": "somebody", "uploader_id": "678582", "channel_id": "MS4wLjAB",
-    "track": "original sound", "artists": ["somebody"],
+    "epoch": CRAWLED, "duration": 14, "width": 576, "height": 1024, "uploader": "somebody", "uploader_id": "678582",
+    "channel_id": "MS4wLjAB", "track": "original sound", "artists": ["somebody"],
 }  # fmt: skip
 RESEARCH = {
     "id": int(ID), "create_time": CREATED, "region_code": "DE", "view_count": 5000, "like_count": 400, "comment_count": 20,
