@@ -16,9 +16,10 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from multiprocessing import get_context
@@ -221,16 +222,19 @@ def prepare_features(
     tasks = [_ClipTask(clip, path, store_root, contract, whisper) for clip, path in clips.items()]
     ready: dict[str, ReadyClip] = {}
     failed: dict[str, FailedClip] = {}
-    for done, (task, outcome) in enumerate(in_processes(_prepare, tasks, jobs=jobs), start=1):
-        if isinstance(outcome, ReadyClip):
-            ready[task.id] = outcome
-        else:
-            failed[task.id] = outcome or FailedClip(task.id, "the process that read this clip died")
-        on_clip(done, len(tasks))
+    with closing(in_processes(_prepare, tasks, jobs=jobs)) as outcomes:  # an interrupt drops what is queued at once
+        for done, (task, outcome) in enumerate(outcomes, start=1):
+            if isinstance(outcome, ReadyClip):
+                ready[task.id] = outcome
+            else:
+                failed[task.id] = outcome or FailedClip(task.id, "the process that read this clip died")
+            on_clip(done, len(tasks))
     return [ready[clip] for clip in clips if clip in ready], [failed[clip] for clip in clips if clip in failed]
 
 
-def in_processes(work: Callable[[_Task], _Result], tasks: Sequence[_Task], *, jobs: int) -> Iterator[tuple[_Task, _Result | None]]:
+def in_processes(
+    work: Callable[[_Task], _Result], tasks: Sequence[_Task], *, jobs: int
+) -> Generator[tuple[_Task, _Result | None], None, None]:
     """Runs `work` on every task in spawned processes, and gives each task with its result as it is done.
 
     A task whose process dies gives None. Which one it was cannot be told from a pool of several, so after a death the tasks that are

@@ -169,6 +169,7 @@ def fit_regressor(
         run.save_state(STAGE, trainer.state())
         run.log({"stage": STAGE, **asdict(trainer.history[-1])})
         progress(ProgressEvent(STAGE, epoch, options.epochs, f"validation MSE {trainer.history[-1].validation_mse:.3f}"))
+    progress(ProgressEvent(STAGE, options.epochs, options.epochs, f"best of {len(trainer.history)} epochs: {trainer.best_epoch}"))
     restore_module(model, trainer.best, "best")
     model.eval()
     return RegressorReport(tuple(trainer.history), trainer.best_epoch)

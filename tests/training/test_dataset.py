@@ -202,3 +202,11 @@ def test_a_process_that_dies_takes_its_own_task_and_no_other() -> None:
 def test_an_error_of_the_work_itself_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         dict(in_processes(eval, ["1 / 0"], jobs=1))
+
+
+def test_what_is_queued_is_dropped_when_nobody_waits_for_it_any_more(tmp_path: Path) -> None:
+    tasks = [f"open({str(tmp_path / str(number))!r}, 'x').close()" for number in range(200)]
+    outcomes = in_processes(eval, tasks, jobs=1)
+    next(outcomes)
+    outcomes.close()
+    assert 1 <= len(list(tmp_path.iterdir())) < 200
