@@ -2,7 +2,7 @@
 
 After Srivastava et al. 2015 (arXiv 1502.04681) one decoder reconstructs the chunk in reversed order and another predicts the
 next chunk, both from the encoder's final state. A third, coarse decoder sees the embedding alone, so that the loss also trains
-the embedding head: it must carry brightness, colour, layout and how they change.
+the embedding head: it must carry brightness, colour and layout, how they change, and how much moves where.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Decoded(NamedTuple):
     predict: Tensor
     """float32 (B, K, 3, H, W): the next chunk."""
     coarse: Tensor
-    """float32 (B, coarse_windows, 3, H / stride, W / stride): this chunk's thumbnails."""
+    """float32 (B, coarse_windows, 4, H / stride, W / stride): this chunk's thumbnails, three colours and movement."""
 
 
 class AutoencoderOutput(NamedTuple):
@@ -179,21 +179,37 @@ def decoded_frames(frames: Tensor, frame_mask: Tensor, stride: int) -> tuple[Ten
 def thumbnails(frames: Tensor, frame_mask: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
     """What the coarse decoder should draw: means over windows of real frames and over blocks of pixels.
 
+    The fourth channel is movement: the square root of the mean absolute change from one real frame to the next. Without it the
+    embedding tells colours apart and fast clips from slow ones hardly; the root brings it to the scale of the colours.
+
     Args:
         frames: uint8 (B, T, H, W, 3).
         frame_mask: float32 (B, T).
-        shape: (B, windows, 3, h, w), with windows dividing T, h dividing H and w dividing W.
+        shape: (B, windows, 4, h, w), with windows dividing T, h dividing H and w dividing W.
 
     Returns:
-        float32 (B, windows, 3, h, w) in [0, 1], and a mask (B, windows) that is 1 where a window holds a real frame.
+        float32 (B, windows, 4, h, w) in [0, 1], and a mask (B, windows) that is 1 where a window holds a real frame.
     """
-    batch, windows, _, rows, columns = shape
-    pixels = frames.to(torch.float32).flatten(0, 1).permute(0, 3, 1, 2) / 255.0
-    small = F.adaptive_avg_pool2d(pixels, (rows, columns)).reshape(batch, windows, -1, 3, rows, columns)
-    mask = frame_mask.reshape(batch, windows, -1)
-    count = mask.sum(dim=2)
-    mean = (small * mask[..., None, None, None]).sum(dim=2) / count.clamp(min=1.0)[..., None, None, None]
-    return mean, (count > 0).to(torch.float32)
+    windows, blocks = shape[1], (shape[3], shape[4])
+    pixels = frames.to(torch.float32).permute(0, 1, 4, 2, 3) / 255.0
+    colours, count = _window_means(_blocks(pixels, blocks), frame_mask, windows)
+    # No change is known for the first frame of a chunk, nor across a gap.
+    change = F.pad((pixels[:, 1:] - pixels[:, :-1]).abs().mean(dim=2, keepdim=True), (0, 0, 0, 0, 0, 0, 1, 0))
+    movement, _ = _window_means(_blocks(change, blocks), F.pad(frame_mask[:, 1:] * frame_mask[:, :-1], (1, 0)), windows)
+    return torch.cat((colours, movement.sqrt()), dim=2), (count > 0).to(torch.float32)
+
+
+def _blocks(pictures: Tensor, blocks: tuple[int, int]) -> Tensor:
+    """(B, T, C, H, W) -> (B, T, C, h, w), means over blocks of pixels."""
+    return F.adaptive_avg_pool2d(pictures.flatten(0, 1), blocks).reshape(*pictures.shape[:3], *blocks)
+
+
+def _window_means(pictures: Tensor, mask: Tensor, windows: int) -> tuple[Tensor, Tensor]:
+    """(B, T, C, h, w) and its mask (B, T) -> means (B, windows, C, h, w) over what is real, and how many pictures that is (B, windows)."""
+    weights = mask.reshape(len(mask), windows, -1)
+    count = weights.sum(dim=2)
+    total = (pictures.reshape(len(mask), windows, -1, *pictures.shape[2:]) * weights[..., None, None, None]).sum(dim=2)
+    return total / count.clamp(min=1.0)[..., None, None, None], count
 
 
 def last_frame(frames: Tensor, frame_mask: Tensor) -> Tensor:
@@ -277,9 +293,9 @@ class _Coarse(nn.Module):
     def __init__(self, encoder: EncoderConfig, config: DecoderConfig) -> None:
         super().__init__()
         rows, columns = encoder.grid
-        self.shape = (config.coarse_windows, 3, rows, columns)
+        self.shape = (config.coarse_windows, 4, rows, columns)
         self.hidden = nn.Linear(encoder.embedding_dim, config.coarse_hidden)
-        self.draw = nn.Linear(config.coarse_hidden, config.coarse_windows * 3 * rows * columns)
+        self.draw = nn.Linear(config.coarse_hidden, config.coarse_windows * 4 * rows * columns)
         nn.init.constant_(self.draw.bias, encoder.pixel_mean)
 
     def forward(self, embedding: Tensor) -> Tensor:

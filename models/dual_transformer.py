@@ -16,6 +16,9 @@ from torch.nn import functional as F
 
 from ..errors import CheckpointError
 
+_LEAST_DEVIATION = 0.05
+"""A feature that varies less than this is not blown up to deviation 1: it would carry rounding errors, in float16 above all."""
+
 MASKED = -1e4
 """Logit of what may not be attended: exp underflows to 0 in float32, and the number still exists in float16."""
 
@@ -83,6 +86,19 @@ class DualTransformer(nn.Module):
         for layer in (self.gate, self.spread, self.quartile):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+
+    @torch.no_grad()
+    def standardise_inputs(self, visual: Tensor, audio: Tensor) -> None:
+        """Sets the input norms so that every feature of these embeddings leaves them with mean 0 and deviation 1. For use before training.
+
+        Layer normalisation alone leaves some Whisper features ten times as large as others, and constant where they are largest.
+
+        Args:
+            visual: float32 (chunks, visual_dim), of the training clips. With no chunk, that modality's norm stays as it is.
+            audio: float32 (chunks, audio_dim).
+        """
+        self.visual.standardise(visual)
+        self.audio.standardise(audio)
 
     def forward(self, visual: Tensor, audio: Tensor, visual_mask: Tensor, audio_mask: Tensor, chunk_mask: Tensor) -> FusionOutput:
         """Scores every prefix of a clip.
@@ -168,13 +184,23 @@ class _Branch(nn.Module):
 
     def __init__(self, config: FusionConfig, features: int) -> None:
         super().__init__()
-        self.project = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, config.width))
+        self.norm = nn.LayerNorm(features)
+        self.project = nn.Linear(features, config.width)
         self.null = nn.Parameter(torch.randn(config.width) * 0.02)
         self.elapsed = nn.Linear(1, config.width)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.layers))
 
+    def standardise(self, features: Tensor) -> None:
+        """See `DualTransformer.standardise_inputs`."""
+        if len(features) == 0:
+            return
+        normed = F.layer_norm(features, self.norm.normalized_shape)
+        deviation = normed.std(dim=0, correction=0).clamp(min=_LEAST_DEVIATION)
+        self.norm.weight.copy_(1.0 / deviation)
+        self.norm.bias.copy_(-normed.mean(dim=0) / deviation)
+
     def forward(self, features: Tensor, present: Tensor, steps: _Steps) -> Tensor:
-        x: Tensor = torch.where(present[..., None] > 0, self.project(features), self.null) + self.elapsed(steps.elapsed)
+        x: Tensor = torch.where(present[..., None] > 0, self.project(self.norm(features)), self.null) + self.elapsed(steps.elapsed)
         for block in self.blocks:
             x = block(x, steps)
         return x

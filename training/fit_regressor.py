@@ -88,6 +88,12 @@ class LabelledClips:
     quartile: NDArray[np.int64]
     """int64 (clips,): quartiles 0..3 of the training split."""
 
+    def present(self) -> tuple[Tensor, Tensor]:
+        """Embeddings of every chunk that has pictures, and of every one that has sound: float32 (chunks, Dv) and (chunks, Da)."""
+        visual = np.concatenate([clip.visual[clip.visual_mask] for clip in self.clips])
+        audio = np.concatenate([clip.audio[clip.audio_mask] for clip in self.clips])
+        return torch.from_numpy(visual), torch.from_numpy(audio)
+
     def batch(self, rows: NDArray[np.int64]) -> tuple[FusionInputs, Tensor, Tensor]:
         """Some of the clips as tensors: inputs, z float32 (B,), quartile int64 (B,)."""
         z = torch.from_numpy(self.z[rows].astype(np.float32))
@@ -270,8 +276,9 @@ class _Trainer:
         return State(tensors, {"history": [asdict(line) for line in self.history]})
 
     def restore(self, state: State | None) -> None:
-        """Takes up a saved state."""
+        """Takes up a saved state; where there is none, fits the model's input norms to the training clips."""
         if state is None:
+            self.model.standardise_inputs(*self.clips.present())
             return
         restore_module(self.model, state.tensors, "model")
         restore_optimiser(self.optimiser, state.tensors)

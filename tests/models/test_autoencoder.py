@@ -50,13 +50,13 @@ def moving_squares(batch: int, steps: int, generator: torch.Generator) -> Tensor
 
 def targets_as_decoded(frames: Tensor, following: Tensor, mask: Tensor) -> Decoded:
     return Decoded(
-        decoded_frames(frames, mask, 2)[0], decoded_frames(following, mask, 2)[0], thumbnails(frames, mask, torch.Size((2, 2, 3, 8, 6)))[0]
+        decoded_frames(frames, mask, 2)[0], decoded_frames(following, mask, 2)[0], thumbnails(frames, mask, torch.Size((2, 2, 4, 8, 6)))[0]
     )
 
 
 def test_shapes(autoencoder: ConvLSTMAutoencoder) -> None:
     output = autoencoder(pictures(2), torch.ones(2, 8), autoencoder.encoder.initial_state(2))
-    assert [tuple(t.shape) for t in output.decoded] == [(2, 4, 3, 32, 24), (2, 4, 3, 32, 24), (2, 2, 3, 8, 6)]
+    assert [tuple(t.shape) for t in output.decoded] == [(2, 4, 3, 32, 24), (2, 4, 3, 32, 24), (2, 2, 4, 8, 6)]
     assert output.embedding.shape == (2, 16)
 
 
@@ -128,11 +128,22 @@ def test_last_frame_is_the_last_real_one() -> None:
 def test_thumbnails_are_means_over_real_frames_and_blocks() -> None:
     frames, mask = pictures(2), torch.ones(2, 8)
     mask[1, 2:] = 0
-    small, small_mask = thumbnails(frames, mask, torch.Size((2, 2, 3, 8, 6)))
+    small, small_mask = thumbnails(frames, mask, torch.Size((2, 2, 4, 8, 6)))
     pixels = frames.numpy().astype(np.float64) / 255
     np.testing.assert_allclose(small[0, 1, 2, 3, 4], pixels[0, 4:8, 12:16, 16:20, 2].mean(), atol=1e-6)
     np.testing.assert_allclose(small[1, 0, 0, 0, 0], pixels[1, 0:2, 0:4, 0:4, 0].mean(), atol=1e-6)
     assert small_mask.tolist() == [[1, 1], [1, 0]]
+
+
+def test_thumbnails_show_movement_between_neighbouring_real_frames() -> None:
+    frames, mask = pictures(2), torch.ones(2, 8)
+    mask[1, [1, 5, 6, 7]] = 0
+    movement = thumbnails(frames, mask, torch.Size((2, 2, 4, 8, 6)))[0][:, :, 3]
+    change = np.abs(np.diff(frames.numpy() / 255.0, axis=1))[:, :, 4:8, 8:12].mean(axis=(2, 3, 4))
+    np.testing.assert_allclose(movement[0, :, 1, 2], np.sqrt([change[0, :3].mean(), change[0, 3:].mean()]), atol=1e-6)
+    np.testing.assert_allclose(movement[1, :, 1, 2], np.sqrt([change[1, 2], change[1, 3]]), atol=1e-6)
+    frames[:] = frames[:, :1]
+    assert thumbnails(frames, mask, torch.Size((2, 2, 4, 8, 6)))[0][:, :, 3].abs().max() == 0
 
 
 def test_baselines_match_numpy() -> None:

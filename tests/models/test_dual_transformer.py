@@ -145,6 +145,25 @@ def test_the_first_head_has_no_recency_bias_and_the_others_do() -> None:
     assert slopes.tolist() == [0.0, 2.0**-4, 2.0**-6, 2.0**-8]
 
 
+def test_standardised_inputs_have_mean_0_and_deviation_1_but_where_they_hardly_vary(fusion: DualTransformer) -> None:
+    generator = torch.Generator().manual_seed(4)
+    visual = torch.randn(200, fusion.config.visual_dim, generator=generator) * torch.linspace(0.5, 9.0, fusion.config.visual_dim) + 2.0
+    audio = torch.randn(200, fusion.config.audio_dim, generator=generator)
+    audio[:, 0] = 500.0
+    fusion.standardise_inputs(visual, audio)
+    seen, heard = fusion.visual.norm(visual), fusion.audio.norm(audio)
+    torch.testing.assert_close(seen.mean(dim=0), torch.zeros(seen.shape[1]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen.std(dim=0, correction=0), torch.ones(seen.shape[1]), atol=1e-4, rtol=0)
+    assert heard[:, 0].abs().max() < 1
+
+
+def test_a_modality_that_no_clip_has_leaves_its_input_norm_alone() -> None:
+    fusion = DualTransformer(CONFIG)
+    fusion.standardise_inputs(torch.randn(3, fusion.config.visual_dim), torch.zeros(0, fusion.config.audio_dim))
+    assert torch.equal(fusion.audio.norm.weight, torch.ones(fusion.config.audio_dim))
+    assert not torch.equal(fusion.visual.norm.weight, torch.ones(fusion.config.visual_dim))
+
+
 def test_every_parameter_gets_a_gradient() -> None:
     torch.manual_seed(0)
     fusion = DualTransformer(CONFIG)
