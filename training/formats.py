@@ -229,7 +229,7 @@ def _role(column: str) -> str | None:
 
 def _number_columns(items: Sequence[Item]) -> tuple[str, ...]:
     """Columns that no alias names, that hold numbers or flags alone, and whose names point at no person."""
-    names = dict.fromkeys(name for item in items for name in item if _role(name) is None and not _points_at_somebody(name))
+    names = dict.fromkeys(name for item in items for name in item if _role(name) is None and not points_at_somebody(name))
     return tuple(name for name in names if _is_number_column([item.get(name) for item in items]))
 
 
@@ -238,7 +238,8 @@ def _is_number_column(values: Sequence[Any]) -> bool:
     return bool(filled) and all(parse_number(value) is not None for value in filled)
 
 
-def _points_at_somebody(column: str) -> bool:
+def points_at_somebody(column: str) -> bool:
+    """Whether a column's name says that it may tell who somebody is, or which post it was."""
     # `soundId`, `sound_id` and `SOUND ID` alike; `width` holds `id` too, but not as a word.
     words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", column)]
     return "category" not in words and any(word.removesuffix("s") in _IDENTITIES for word in words)
