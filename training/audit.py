@@ -18,6 +18,8 @@ from .tails import Tail
 Severity = Literal["fault", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("fault", "warning", "note")
 
+FEWEST_ROWS = 100
+"""Below this neither a tail nor a rank correlation says much."""
 ROUNDED_SHARE = 0.2
 ZERO_SHARE = 0.1
 SMALLEST_CLASS = 0.15
@@ -147,6 +149,8 @@ def _quartiles(found: Measures) -> Iterator[Finding]:
 def _tails(found: Measures) -> Iterator[Finding]:
     target = found.tails[0]
     logs = target.top_share_log1p
+    if target.known < FEWEST_ROWS:
+        return
     if target.top_share > TOP_SHARE:
         after = f", {logs:.0%} after log1p" if logs is not None else ""
         yield Finding(
@@ -190,7 +194,7 @@ def _ages(found: Measures) -> Iterator[Finding]:
             f"{ages.young:.0%} of the clips were counted within {YOUNG_DAYS} days (median {ages.median_days:.0f}): they still grew.",
             "Count them again later, or leave young clips out.",
         )
-    if ages.spearman is not None and abs(ages.spearman) > AGE_SPEARMAN:
+    if ages.known >= FEWEST_ROWS and ages.spearman is not None and abs(ages.spearman) > AGE_SPEARMAN:
         yield Finding(
             "warning",
             "label age",
@@ -227,7 +231,10 @@ def _duplicates(found: Measures) -> Iterator[Finding]:
 def _split(found: Measures) -> Iterator[Finding]:
     if found.split_fault:
         yield Finding(
-            "fault", "split", f"The split cannot be used: {found.split_fault}.", "Give every row one of train, val and test, or none."
+            "fault",
+            "split",
+            f"Training would refuse these rows: {found.split_fault}.",
+            "Give every row one of train, val and test; or give none, and clips of more authors.",
         )
     if "author" not in found.columns:
         yield Finding(

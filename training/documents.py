@@ -128,7 +128,7 @@ def _read_table(path: Path, text: str) -> Iterator[Node]:
         elif len(row) != len(header):
             raise DataError(f"{path}, line {line}: {len(row)} fields, but the header has {len(header)}")
         else:
-            yield Node(f"{path}, line {line}", dict(zip(header, row, strict=True)))
+            yield Node(f"{path}, line {line}", {name: field for name, field in zip(header, row, strict=True) if name})
 
 
 def _numbered(rows: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -147,7 +147,7 @@ def _numbered(rows: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _header(row: list[str], path: Path, line: int) -> list[str]:
     names = [name.strip() for name in row]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         raise DataError(f"{path}, line {line}: the header names {', '.join(map(repr, twice))} twice")
     return names

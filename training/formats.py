@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 from ..errors import DataError
 from .documents import JSON_SUFFIXES, TABLE_SUFFIXES, Node, read_document
-from .layouts import COUNTS, LAYOUTS, Item, Layout, find, flattened, has, layout_for, platform_of, sniff, unwrap
+from .layouts import COUNTS, LAYOUTS, Item, Layout, find, flattened, has, layout_for, platform_of, sniff, unwrap, words
 from .values import ABSENT, HIDDEN, Reading, parse_count, parse_duration, parse_flag, parse_number, parse_time
 
 INFO_SUFFIX = ".info.json"
@@ -118,7 +117,8 @@ def _read_or_note(file: Path, format_name: str) -> Source:
     try:
         return _read_file(file, format_name)
     except DataError as error:
-        return Source(file, format_name, (), (Damage(str(file), str(error)),))
+        reason = str(error).removeprefix(str(file)).lstrip(",: ")
+        return Source(file, format_name, (), (Damage(str(file), reason),))
 
 
 def _read_file(file: Path, format_name: str) -> Source:
@@ -240,9 +240,8 @@ def _is_number_column(values: Sequence[Any]) -> bool:
 
 def points_at_somebody(column: str) -> bool:
     """Whether a column's name says that it may tell who somebody is, or which post it was."""
-    # `soundId`, `sound_id` and `SOUND ID` alike; `width` holds `id` too, but not as a word.
-    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", column)]
-    return "category" not in words and any(word.removesuffix("s") in _IDENTITIES for word in words)
+    said = words(column)
+    return "category" not in said and any(word.removesuffix("s") in _IDENTITIES for word in said)
 
 
 def _dropped(items: Sequence[tuple[str, Item]], columns: Sequence[str]) -> tuple[str, ...]:

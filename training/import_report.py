@@ -52,9 +52,9 @@ class ImportReport:
 
     def summary(self) -> str:
         """A short text: what was taken for what, and the first few entries of every kind."""
-        taken = [f"took {source.path} for {source.format}: {source.posts} posts" for source in self.sources]
+        taken = [f"took {source.path} for {source.format}: {_plural(source.posts, 'post')}" for source in self.sources]
         left_out, noted = (list(_lines(entries)) for entries in (self.left_out, self.noted))
-        head = [f"{self.rows} rows in {self.manifest}"]
+        head = [f"{_plural(self.rows, 'row')} in {self.manifest}"]
         return "\n".join([*taken, *head, *_titled("left out:", left_out), *_titled("in the manifest, but:", noted)])
 
 
@@ -71,3 +71,7 @@ def _lines(entries: Sequence[Entry]) -> Iterator[str]:
 
 def _titled(title: str, lines: Sequence[str]) -> list[str]:
     return [title, *lines] if lines else []
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

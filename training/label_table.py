@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .documents import read_document
 from .formats import points_at_somebody
-from .layouts import COUNTS, FLAT_ALIASES, Item, flattened, unwrap
+from .layouts import COUNTS, FLAT_ALIASES, Item, flattened, unwrap, words
 from .values import HIDDEN, Reading, parse_count, parse_number, parse_time
 
 Numbers = NDArray[np.float64]
@@ -154,5 +153,4 @@ def _key(found: Any) -> str | None:
 
 
 def _is_reaction(column: str) -> bool:
-    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", column)]
-    return any(word.removesuffix("s") in _REACTIONS for word in words)
+    return any(word.removesuffix("s") in _REACTIONS for word in words(column))

@@ -211,6 +211,11 @@ def flattened(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
+def words(name: str) -> list[str]:
+    """The words of a column's name, in lower case: `soundId`, `sound_id` and `SOUND ID` are alike, and `width` holds no `id`."""
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+
+
 def sniff(item: Item, *, table: bool) -> str:
     """The format one item looks like.
 

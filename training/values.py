@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Generic, Literal, TypeVar
@@ -75,9 +76,8 @@ def parse_count(found: object) -> Reading[float]:
         return Reading(None, "hidden")
     if isinstance(found, str):
         return _parse_written(found)
-    if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found) or found < 0:
-        return Reading(None, "unreadable")
-    return Reading(_whole(found))
+    number = None if isinstance(found, bool) else parse_number(found)
+    return Reading(_whole(number)) if number is not None and number >= 0 else Reading(None, "unreadable")
 
 
 def parse_time(found: object) -> Reading[datetime]:
@@ -114,7 +114,7 @@ def parse_number(found: object) -> float | None:
             return float(flag)
         if not re.fullmatch(r"[+-]?\d*\.?\d+(?:e[+-]?\d{1,3})?", found.strip(), re.IGNORECASE):
             return None
-    elif not isinstance(found, (int, float)):
+    elif not isinstance(found, (int, float)) or abs(found) > sys.float_info.max:
         return None
     number = float(found)
     return number if math.isfinite(number) else None

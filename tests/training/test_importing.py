@@ -135,8 +135,8 @@ def test_the_summary_names_a_few_of_each_kind_and_counts_the_rest(tmp_path: Path
     for index in range(8):
         video(tmp_path / f"stray{index}.mp4")
     lines = run(tmp_path, tmp_path / "m.jsonl")[0].summary().split("\n")
-    assert lines[0] == f"took {tmp_path} for yt-dlp: 1 posts"
-    assert lines[1] == f"1 rows in {tmp_path / 'm.jsonl'}"
+    assert lines[0] == f"took {tmp_path} for yt-dlp: 1 post"
+    assert lines[1] == f"1 row in {tmp_path / 'm.jsonl'}"
     assert lines[2:4] == ["left out:", "  media without a post: 8"]
     assert lines[-1] == "    and 3 more"
     assert len(lines) == 10

@@ -44,6 +44,7 @@ from shortcast.training.values import Note, Reading, parse_count, parse_duration
         (-5, None, "unreadable"),
         (float("inf"), None, "unreadable"),
         (True, None, "unreadable"),
+        (10**400, None, "unreadable"),
         ("many", None, "unreadable"),
         ("12 parsecs", None, "unreadable"),
         ("1,23,4", None, "unreadable"),
