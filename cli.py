@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import __version__
-from .errors import MediaError, ShortcastError
+from .errors import DataError, MediaError, ShortcastError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +69,20 @@ class Transform(str, Enum):
 
     log1p = "log1p"
     none = "none"
+
+
+class ImportFormat(str, Enum):
+    """What `data import` reads."""
+
+    auto = "auto"
+    yt_dlp = "yt-dlp"
+    research_api = "research-api"
+    tiktok_web = "tiktok-web"
+    tiktok_scraper = "tiktok-scraper"
+    pyktok = "pyktok"
+    youtube_api = "youtube-api"
+    csv = "csv"
+    jsonl = "jsonl"
 
 
 BundleOption = Annotated[Path | None, typer.Option("--bundle", "-b", help="The bundle to score with.", show_default="the demo bundle")]
@@ -235,6 +249,74 @@ def synth(
     _say(f"wrote {manifest}; next: shortcast train {manifest} -o model")
 
 
+@data_app.command(
+    "import",
+    epilog="Examples:\n\n  shortcast data import clips -o clips/manifest.jsonl\n\n"
+    "  shortcast data import posts.csv --media clips -o manifest.jsonl --require views",
+)
+def import_(
+    source: Annotated[
+        Path, typer.Argument(metavar="DIR|FILE", help="A folder of videos with counts, or a file of counts.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The manifest to make: .jsonl or .parquet.", show_default=False)],
+    format_: Annotated[
+        ImportFormat, typer.Option("--format", help="What the counts are; auto tells it from structure.")
+    ] = ImportFormat.auto,
+    media: Annotated[Path | None, typer.Option(help="Folder of the videos.", show_default="the source's folder")] = None,
+    keep_text: Annotated[bool, typer.Option("--keep-text", help="Keep names, handles, descriptions and addresses.")] = False,
+    salt_file: Annotated[Path | None, typer.Option(help="Key for authors and music.", show_default="salt beside the manifest")] = None,
+    require: Annotated[
+        list[str] | None, typer.Option(help="Leave out rows without this count; may be repeated.", show_default=False)
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the whole report as JSON.", show_default=False)] = None,
+    force: ForceOption = False,
+) -> None:
+    """Make a manifest from videos and the counts that came with them; everything that doesn't fit is listed."""
+    from .display import StageBars
+    from .training.importing import ImportOptions, import_clips
+
+    options = ImportOptions(format_.value, media, keep_text, salt_file, tuple(require or ()), force)
+    with StageBars() as bars:
+        result = import_clips(source, output, options=options, progress=lambda done, total: bars.advance("hashing", done, total))
+    if report is not None:
+        _write_json(report, result.to_json())
+    print(result.summary())
+    _say(f"wrote {output}; next: shortcast data audit {output}")
+
+
+@data_app.command(
+    epilog="Examples:\n\n  shortcast data audit manifest.jsonl\n\n"
+    "  shortcast data audit labels.csv --target likes --column author=outlet --column created_at=created_hour"
+)
+def audit(
+    labels: Annotated[
+        Path, typer.Argument(metavar="MANIFEST|TABLE", help="A manifest, or a CSV, JSON or Parquet table.", show_default=False)
+    ],
+    target: Annotated[str, typer.Option(help="Which column is to be predicted.")] = "views",
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROLE=NAME",
+            help="Which column is id, author, music, split, created_at, crawled_at or a count; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write everything measured and found as JSON.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(help="Decides the random folds.")] = 0,
+) -> None:
+    """Look labels over before training: impossible counts, tails, ties, ages, duplicates, and what a random split gives away."""
+    from .display import audit_tables
+    from .training.audit import audit_file
+
+    if any("=" not in one for one in column or ()):
+        raise typer.BadParameter("expected ROLE=NAME, such as author=outlet", param_hint="--column")
+    report = audit_file(labels, target=target, columns=dict(one.split("=", 1) for one in column or ()), seed=seed)
+    if as_json is not None:
+        _write_json(as_json, report.to_json())
+    for table in audit_tables(report):
+        _console().print(table, "")
+
+
 @app.command(epilog="Example:\n\n  shortcast export my-model -o my-model.shortcast")
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint directory.", show_default=False)],
@@ -302,6 +384,13 @@ def doctor() -> None:
     findings = list(examine())
     _console().print(doctor_table(findings))
     raise typer.Exit(1 if any(finding.problem for finding in findings) else 0)
+
+
+def _write_json(path: Path, plain: object) -> None:
+    try:
+        path.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _console() -> Console:

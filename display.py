@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,6 +15,9 @@ from .runtime.doctor import Finding
 from .runtime.parity import ParityRow
 from .runtime.score import Score
 
+if TYPE_CHECKING:
+    from .training.audit import AuditReport
+
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _PREDICTORS = {
     "pictures and sound": "whole_clip",
@@ -22,6 +25,9 @@ _PREDICTORS = {
     "sound alone": "sound_alone",
     "the training mean": "train_mean_baseline",
 }
+
+
+_SEVERITY_STYLES = {"fault": "bold red", "warning": "yellow", "note": "dim"}
 
 
 class Step(Protocol):
@@ -224,6 +230,34 @@ def _by_seconds(held_out: Mapping[str, Any]) -> Table:
     return table
 
 
+def audit_tables(report: AuditReport) -> list[Table]:
+    """What an audit measured, then what it found, faults first."""
+    measures = report.measures
+    tails = Table(title=f"{measures.source}: {measures.rows:,} rows")
+    for column in (
+        "column",
+        "known",
+        "zeros",
+        "skew",
+        "after log1p",
+        "squared error in the top 1 %",
+        "after log1p",
+        "largest z",
+        "tail index",
+    ):
+        tails.add_column(column, justify="left" if column == "column" else "right")
+    for tail in measures.tails:
+        skews = (_figure(tail.skew, ".2f"), _figure(tail.skew_log1p, ".2f"))
+        shares = (_figure(tail.top_share, ".0%"), _figure(tail.top_share_log1p, ".0%"))
+        tails.add_row(tail.name, f"{tail.known:,}", f"{tail.zeros:.0%}", *skews, *shares, f"{tail.max_z:.1f}", _figure(tail.hill, ".2f"))
+    findings = Table(title="findings", show_lines=True)
+    for column in ("", "check", "found", "to do"):
+        findings.add_column(column, overflow="fold")
+    for finding in report.findings:
+        findings.add_row(finding.severity, finding.check, finding.says, finding.do, style=_SEVERITY_STYLES[finding.severity])
+    return [tails, findings]
+
+
 def doctor_table(findings: Iterable[Finding]) -> Table:
     """One row for each finding; problems carry their cure."""
     table = Table(show_edge=False)
@@ -249,6 +283,10 @@ def _flat(plain: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def _figure(number: float | None, form: str) -> str:
+    return "-" if number is None else format(number, form)
 
 
 def _join(values: Mapping[str, int]) -> str:

@@ -15,8 +15,8 @@ import pytest
 if TYPE_CHECKING:
     from tests.conftest import Trained
 
-COMMANDS = ["score", "train", "data synth", "export", "verify", "inspect", "doctor"]
-WITH_EXAMPLES = ["score", "train", "data synth", "export", "verify", "inspect"]
+COMMANDS = ["score", "train", "data synth", "data import", "data audit", "export", "verify", "inspect", "doctor"]
+WITH_EXAMPLES = [command for command in COMMANDS if command != "doctor"]
 
 
 def shortcast(*arguments: object, stdin: bytes | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
@@ -226,3 +226,43 @@ def test_ctrl_c_during_an_export_leaves_nothing(trained: "Trained", tmp_path: Pa
     assert b"Traceback" not in errors
     assert b"interrupted" in errors
     assert os.listdir(tmp_path) == []
+
+
+def test_the_import_command_offers_every_format() -> None:
+    from shortcast.cli import ImportFormat
+    from shortcast.training.formats import FORMATS
+
+    assert tuple(choice.value for choice in ImportFormat) == FORMATS
+
+
+def test_import_then_audit_of_a_yt_dlp_folder(trained: "Trained", tmp_path: Path) -> None:
+    clips = sorted(trained.manifest.parent.rglob("*.mp4"))[:6]
+    for number, clip in enumerate(clips):
+        shutil.copy(clip, tmp_path / f"post{number}.mp4")
+        info = {
+            "id": f"post{number}",
+            "view_count": 10 ** (number + 1),
+            "like_count": 5,
+            "uploader_id": f"{number // 2}",
+            "timestamp": 1.7e9,
+        }
+        (tmp_path / f"post{number}.info.json").write_text(json.dumps(info | {"extractor": "TikTok", "epoch": 1.71e9}))
+    manifest = tmp_path / "manifest.jsonl"
+    done = shortcast("data", "import", tmp_path, "-o", manifest, "--report", tmp_path / "report.json")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    assert [row["views"] for row in rows] == [10 ** (number + 1) for number in range(6)]
+    assert json.loads((tmp_path / "report.json").read_text())
+    assert shortcast("data", "import", tmp_path, "-o", manifest).returncode == 1
+    audited = shortcast("data", "audit", manifest)
+    assert audited.returncode == 0, audited.stderr
+    assert b"findings" in audited.stdout
+    assert shortcast("data", "audit", manifest, "--json", tmp_path / "none" / "audit.json").returncode == 1
+    assert shortcast("data", "audit", manifest, "--column", "author").returncode == 2
+
+
+def test_the_audit_finds_the_label_fault_of_real_data(shared_data: Path) -> None:
+    labels = shared_data / "labels" / "tiktok_german_news_2023.csv"
+    done = shortcast("data", "audit", labels, "--target", "likes", "--column", "author=outlet")
+    assert done.returncode == 0, done.stderr
+    assert b"1,910" in done.stdout
