@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +48,10 @@ class RegressorOptions:
     gradient_clip: float = 1.0
     modality_dropout: float = 0.3
     """Chance that a clip loses its pictures or its sound for one update, so that the model can do without either."""
+    late_start: float = 0.5
+    """Chance that a clip begins at a later chunk for one update: more clips, made of few."""
+    input_noise: float = 0.5
+    """Gaussian noise on every embedding, in deviations of each feature over the training clips."""
     score_loss: str = "huber"
     """`huber` (delta 1 in standardised units: an outlier pulls no harder than that) or `mse`."""
     head_weight: float = 0.3
@@ -77,6 +81,10 @@ class EmbeddedClip:
     end_s: NDArray[np.float64]
     """float64 (N,): seconds seen after each chunk."""
 
+    def starting_at(self, chunk: int) -> EmbeddedClip:
+        """The clip without its first chunks."""
+        return EmbeddedClip(*(getattr(self, field.name)[chunk:] for field in fields(self)))
+
 
 @dataclass(frozen=True, slots=True)
 class LabelledClips:
@@ -96,8 +104,11 @@ class LabelledClips:
 
     def batch(self, rows: NDArray[np.int64]) -> tuple[FusionInputs, Tensor, Tensor]:
         """Some of the clips as tensors: inputs, z float32 (B,), quartile int64 (B,)."""
-        z = torch.from_numpy(self.z[rows].astype(np.float32))
-        return collate([self.clips[row] for row in rows]), z, torch.from_numpy(self.quartile[rows])
+        return collate([self.clips[row] for row in rows]), *self.labels(rows)
+
+    def labels(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """The targets of some of the clips: z float32 (B,) and quartile int64 (B,)."""
+        return torch.from_numpy(self.z[rows].astype(np.float32)), torch.from_numpy(self.quartile[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +252,7 @@ class _Trainer:
         self.options = options
         self.seed = seed
         self.optimiser = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
+        self.deviations = [_deviations(features) for features in clips.present()]
         self.history: list[RegressorEpoch] = []
         self.best: dict[str, Tensor] = {}
 
@@ -289,20 +301,40 @@ class _Trainer:
     def _updates_per_epoch(self) -> int:
         return -(-len(self.clips.clips) // self.options.batch)
 
+    def _varied(self, rows: NDArray[np.int64]) -> FusionInputs:
+        """Clips as they are and yet never the same twice: some begin late, some lack a modality, and all are noisy."""
+        clips = [self._maybe_late(self.clips.clips[row]) for row in rows]
+        batch = collate(clips)
+        seen, heard = modality_dropout(batch.visual_mask, batch.audio_mask, self.options.modality_dropout)
+        visual, audio = (
+            clean + self.options.input_noise * deviation * torch.randn_like(clean)
+            for clean, deviation in zip((batch.visual, batch.audio), self.deviations, strict=True)
+        )
+        return FusionInputs(visual, audio, seen, heard, batch.chunk_mask)
+
+    def _maybe_late(self, clip: EmbeddedClip) -> EmbeddedClip:
+        late = bool(torch.rand(()) < self.options.late_start)
+        return clip.starting_at(int(torch.randint(len(clip.end_s), ()))) if late else clip
+
     def _update(self, rows: NDArray[np.int64], number: int) -> float:
         options = self.options
         for group in self.optimiser.param_groups:
             total = options.epochs * self._updates_per_epoch
             group["lr"] = cosine_with_warmup(number, total, peak=options.learning_rate, warmup=options.warmup)
-        batch, z, quartile = self.clips.batch(rows)
-        seen, heard = modality_dropout(batch.visual_mask, batch.audio_mask, options.modality_dropout)
-        output = self.model(*batch._replace(visual_mask=seen, audio_mask=heard))
+        batch = self._varied(rows)
+        z, quartile = self.clips.labels(rows)
+        output = self.model(*batch)
         loss = regressor_loss(output, batch.chunk_mask, z, quartile, levels=self.model.config.quantile_levels, options=options)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
         self.optimiser.step()
         return loss.item()
+
+
+def _deviations(features: Tensor) -> Tensor:
+    """Standard deviation of every feature, float32 (chunks, D) -> (D,); 0 where no chunk has any."""
+    return features.std(dim=0, correction=0) if len(features) else torch.zeros(features.shape[1])
 
 
 def _validate(model: DualTransformer, clips: LabelledClips, options: RegressorOptions, epoch: int, train_loss: float) -> RegressorEpoch:

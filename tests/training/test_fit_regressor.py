@@ -134,7 +134,9 @@ def test_training_leaves_the_callers_random_numbers_alone(tmp_path: Path) -> Non
 
 
 def test_training_stops_when_validation_stops_getting_better_and_keeps_the_best_weights(tmp_path: Path) -> None:
-    options = RegressorOptions(epochs=60, patience=4, batch=8, learning_rate=2e-2, weight_decay=0.0, modality_dropout=0.0)
+    options = RegressorOptions(
+        epochs=60, patience=4, batch=8, learning_rate=2e-2, weight_decay=0.0, modality_dropout=0.0, late_start=0.0, input_noise=0.0
+    )
     draw = np.random.default_rng(0)
     noise = replace(made_clips(24, 1), z=draw.normal(size=24))  # nothing to learn but the clips themselves
     val = replace(made_clips(24, 2), z=draw.normal(size=24))
@@ -168,6 +170,13 @@ def test_collate_pads_on_the_right() -> None:
         assert batch.chunk_mask[row].tolist() == [1.0] * n + [0.0] * (batch.chunk_mask.shape[1] - n)
         np.testing.assert_array_equal(batch.visual[row, :n].numpy(), clip.visual)
         assert float(batch.visual[row, n:].abs().sum() + batch.audio_mask[row, n:].sum()) == 0
+
+
+def test_a_clip_that_begins_late_has_lost_its_first_chunks() -> None:
+    clip = next(clip for clip in made_clips(8, 1).clips if len(clip.end_s) > 2)
+    late = clip.starting_at(2)
+    np.testing.assert_array_equal(late.visual, clip.visual[2:])
+    np.testing.assert_array_equal(late.end_s, clip.end_s[2:])
 
 
 def test_the_pinball_loss_is_least_at_the_quantile() -> None:
