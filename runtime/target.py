@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,26 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError
 
-TRANSFORMS = ("log1p", "none")
+TRANSFORMS = ("log1p", "yeo-johnson", "rank-gauss", "none")
+MOST_KNOTS = 256
+_FARTHEST = 100.0
+"""Spans of the training values that a fitted transform's restored value may lie outside of them."""
+_LEAST_BASE = 1e-12
+_LARGEST_EXPONENT = 700.0
+"""exp of more is no longer a float64."""
+
+Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A named target and its standardisation `z = (transform(value) - mean) / std`, fitted on the training split alone."""
+    """A named target and its standardisation `z = (transform(value) - mean) / std`, fitted on the training split alone.
+
+    `log1p` and `none` need nothing more. `yeo-johnson` (Yeo and Johnson 2000) has a power; where that is below 0 (or above 2) the
+    transform has a ceiling (a floor), and a z beyond it has no value. `rank-gauss` is a table of values and their normal scores, with
+    straight lines between, and beyond its ends the line of the end segment. For these two, what is restored stays within 100 spans of
+    the training values around them, and is not below 0 where no training value was.
+    """
 
     name: str
     transform: str
@@ -24,16 +38,23 @@ class Target:
     std: float
     quartile_edges: tuple[float, float, float]
     """Quartile boundaries of the training split, in target units."""
+    power: float | None = None
+    """Lambda of `yeo-johnson`."""
+    knots: tuple[tuple[float, float], ...] = ()
+    """Table of `rank-gauss`: 2 to 256 pairs of a value and its normal score, rising in both."""
+    span: tuple[float, float] | None = None
+    """Smallest and largest training value, for `yeo-johnson` and `rank-gauss`."""
 
     def __post_init__(self) -> None:
         if self.transform not in TRANSFORMS:
             raise DataError(f"target transform {self.transform!r} is unknown; it is one of {', '.join(TRANSFORMS)}")
         if not self.std > 0:
             raise DataError(f"target {self.name!r} is constant on the training split; there is nothing to learn")
+        _check_parameters(self)
 
     @classmethod
     def fit(cls, values: ArrayLike, *, name: str, transform: str = "log1p") -> Target:
-        """Fits mean, standard deviation and quartile edges.
+        """Fits mean, standard deviation and quartile edges; `training.targets.fit_target` also fits the other two transforms.
 
         Args:
             values: float (clips,), the training split's targets in their own units.
@@ -49,27 +70,46 @@ class Target:
         if transform == "log1p" and (raw < 0).any():
             raise DataError(f"target {name!r}: log1p needs values of at least 0, got {raw.min():g}; use --transform none")
         space = np.log1p(raw) if transform == "log1p" else raw
-        low, middle, high = np.quantile(raw, [0.25, 0.5, 0.75])
-        return cls(name, transform, float(space.mean()), float(space.std()), (float(low), float(middle), float(high)))
+        std = float(space.std()) if np.ptp(raw) > 0 else 0.0
+        return cls(name, transform, float(space.mean()), std, quartile_edges(raw))
 
-    def standardise(self, values: ArrayLike) -> NDArray[np.float64]:
+    def standardise(self, values: ArrayLike) -> Numbers:
         """Target units -> standardised units, same shape."""
-        raw = np.asarray(values, dtype=np.float64)
-        space = np.log1p(raw) if self.transform == "log1p" else raw
-        return np.asarray((space - self.mean) / self.std)
+        return np.asarray((self.apply(values) - self.mean) / self.std)
 
-    def restore(self, z: ArrayLike) -> NDArray[np.float64]:
+    def restore(self, z: ArrayLike) -> Numbers:
         """Standardised units -> target units, same shape; the exact inverse of `standardise`."""
         space = np.asarray(z, dtype=np.float64) * self.std + self.mean
-        return np.asarray(np.expm1(space) if self.transform == "log1p" else space)
+        if self.transform == "log1p":
+            return np.asarray(np.expm1(space))
+        if self.power is not None:
+            return self._kept(_undo_yeo_johnson(space, self.power))
+        return self._kept(_along(space, *self._table()[::-1])) if self.knots else space
+
+    def apply(self, values: ArrayLike) -> Numbers:
+        """Target units -> the transform's own units, before mean and standard deviation; same shape."""
+        raw = np.asarray(values, dtype=np.float64)
+        if self.transform == "log1p":
+            return np.asarray(np.log1p(raw))
+        if self.power is not None:
+            return _yeo_johnson(raw, self.power)
+        return _along(raw, *self._table()) if self.knots else raw
 
     def quartile_of(self, values: ArrayLike) -> NDArray[np.int64]:
         """Target units -> quartile 0..3 of the training split; a value on an edge belongs to the upper side."""
         return np.searchsorted(np.asarray(self.quartile_edges), np.asarray(values, dtype=np.float64), side="right")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` is the exact inverse."""
-        return {**asdict(self), "quartile_edges": list(self.quartile_edges)}
+        """Plain JSON values; `from_json` is the exact inverse. What a transform does not have is left out."""
+        plain: dict[str, Any] = {"name": self.name, "transform": self.transform, "mean": self.mean, "std": self.std}
+        plain["quartile_edges"] = list(self.quartile_edges)
+        if self.power is not None:
+            plain["power"] = self.power
+        if self.knots:
+            plain["knots"] = [list(knot) for knot in self.knots]
+        if self.span is not None:
+            plain["span"] = list(self.span)
+        return plain
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Target:
@@ -79,6 +119,68 @@ class Target:
             DataError: a key is unknown or missing, or a value cannot be used.
         """
         try:
-            return cls(**{**plain, "quartile_edges": tuple(plain["quartile_edges"])})
-        except (TypeError, KeyError) as error:
+            knots = tuple((float(value), float(score)) for value, score in plain.get("knots", ()))
+            span = plain.get("span")
+            fitted: dict[str, Any] = {"knots": knots, "span": None if span is None else (float(span[0]), float(span[1]))}
+            return cls(**{**plain, **fitted, "quartile_edges": tuple(plain["quartile_edges"])})
+        except (TypeError, LookupError, ValueError) as error:
             raise DataError(f"target description cannot be read: {error}") from error
+
+    def _table(self) -> tuple[Numbers, Numbers]:
+        values, scores = np.array(self.knots).T
+        return values, scores
+
+    def _kept(self, values: Numbers) -> Numbers:
+        """Values no farther from the training values than they may be."""
+        low, high = self.span or (-np.inf, np.inf)
+        reach = _FARTHEST * (high - low)
+        return np.clip(values, max(low - reach, 0.0) if low >= 0 else low - reach, high + reach)
+
+
+def quartile_edges(values: Numbers) -> tuple[float, float, float]:
+    """Quartile boundaries of float64 (clips,)."""
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    return float(low), float(middle), float(high)
+
+
+def _check_parameters(target: Target) -> None:
+    """Each transform has its own parameters, and no other's."""
+    transform, scores = target.transform, np.array(target.knots, dtype=np.float64).reshape(-1, 2)
+    fitted = transform in ("yeo-johnson", "rank-gauss")
+    if (target.power is not None) != (transform == "yeo-johnson") or bool(target.knots) != (transform == "rank-gauss"):
+        raise DataError(f"target {target.name!r}: {transform} has a parameter missing, or one too many")
+    if (target.span is not None) != fitted:
+        raise DataError(f"target {target.name!r}: {transform} {'needs' if fitted else 'has no'} span")
+    if target.power is not None and not np.isfinite(target.power):
+        raise DataError(f"target {target.name!r}: power {target.power} is no number")
+    rises = np.isfinite(scores).all() and (np.diff(scores, axis=0) > 0).all()
+    if target.knots and not (rises and 2 <= len(scores) <= MOST_KNOTS):
+        raise DataError(f"target {target.name!r}: expected 2 to {MOST_KNOTS} finite knots that rise")
+
+
+def _yeo_johnson(values: Numbers, power: float) -> Numbers:
+    """Yeo and Johnson (2000), equation 2.1."""
+    logs = np.log1p(np.abs(values))
+    return np.where(values >= 0, _box_cox(logs, power), -_box_cox(logs, 2.0 - power))
+
+
+def _undo_yeo_johnson(space: Numbers, power: float) -> Numbers:
+    size = np.abs(space)
+    return np.where(space >= 0, _undo_box_cox(size, power), -_undo_box_cox(size, 2.0 - power))
+
+
+def _box_cox(logs: Numbers, power: float) -> Numbers:
+    """((1 + x)^power - 1) / power from log(1 + x); where power is 0, its limit."""
+    return logs if power == 0 else np.asarray(np.expm1(np.minimum(power * logs, _LARGEST_EXPONENT)) / power)
+
+
+def _undo_box_cox(space: Numbers, power: float) -> Numbers:
+    logs = space if power == 0 else np.log(np.maximum(1.0 + power * space, _LEAST_BASE)) / power
+    return np.asarray(np.expm1(np.minimum(logs, _LARGEST_EXPONENT)))
+
+
+def _along(x: Numbers, xs: Numbers, ys: Numbers) -> Numbers:
+    """Straight lines through rising knots; beyond the ends the line of the end segment goes on."""
+    below = ys[0] + (x - xs[0]) * ((ys[1] - ys[0]) / (xs[1] - xs[0]))
+    above = ys[-1] + (x - xs[-1]) * ((ys[-1] - ys[-2]) / (xs[-1] - xs[-2]))
+    return np.where(x < xs[0], below, np.where(x > xs[-1], above, np.interp(x, xs, ys)))

@@ -34,6 +34,7 @@ from .fit_regressor import STAGE as REGRESSOR
 from .fit_regressor import EmbeddedClip, LabelledClips, RegressorOptions, RegressorReport, fit_regressor
 from .run import Progress, ProgressEvent, RunDirectory, State, silent
 from .splits import Split, split_clips
+from .targets import fit_target, target_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,9 @@ class TrainOptions:
     """Everything a run can be told. The first group decides the result; the second only how it is reached."""
 
     target: str = "views"
-    """The manifest's column that is predicted."""
+    """What is predicted: a column of the manifest, or a rate such as `likes/views` or `views/day`; see `training.targets`."""
     transform: str = "log1p"
-    """See `Target.fit`."""
+    """See `training.targets.fit_target`."""
     seed: int = 0
     source: str = ""
     """One sentence for the checkpoint's card: what the clips are and where they come from."""
@@ -164,7 +165,7 @@ class _Work:
         self.run_dir = options.run_dir or out.with_name(f"{out.name}.run")
         self.features_dir = options.features_dir or self.run_dir / "features"
         self.split = split_clips(list(self.rows.values()), seed=options.seed)
-        self.values = {row.id: row.value(options.target) for row in self.rows.values()}
+        self.values = target_values(self.rows.values(), options.target)
         self._fit_target(self.split.train)
         self.seconds: dict[str, float] = {}
 
@@ -266,7 +267,7 @@ class _Work:
         return Checkpoint(self.autoencoder, self.fusion, self.options.contract, self.target, card)
 
     def _fit_target(self, ids: Sequence[str]) -> None:
-        self.target = Target.fit([self.values[clip] for clip in ids], name=self.options.target, transform=self.options.transform)
+        self.target = fit_target([self.values[clip] for clip in ids], name=self.options.target, transform=self.options.transform)
 
     def _whisper(self) -> WhisperWeights:
         return resolve_whisper(self.options.contract.sound.whisper, explicit=self.options.whisper)
