@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ..errors import DataError
 from ..models.dual_transformer import DualTransformer, FusionOutput, modality_dropout
+from .losses import Loss, pinball
 from .metrics import spearman
 from .run import (
     Progress,
@@ -29,7 +30,6 @@ from .run import (
 )
 
 STAGE = "regressor"
-SCORE_LOSSES = ("huber", "mse")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,8 @@ class RegressorOptions:
     input_noise: float = 0.5
     """Gaussian noise on every embedding, in deviations of each feature over the training clips."""
     score_loss: str = "huber"
-    """`huber` (delta 1 in standardised units: an outlier pulls no harder than that) or `mse`."""
+    """`huber` (delta 1 in standardised units: an outlier pulls no harder than that), another of `training.losses`, or one with its
+    parameter, such as `student-t:4`."""
     head_weight: float = 0.3
     """Weight of the three heads' own losses beside the ensemble's."""
     quantile_weight: float = 0.5
@@ -62,8 +63,7 @@ class RegressorOptions:
     def __post_init__(self) -> None:
         if min(self.epochs, self.patience, self.batch) < 1:
             raise DataError("regressor options: epochs, patience and batch are at least 1")
-        if self.score_loss not in SCORE_LOSSES:
-            raise DataError(f"regressor options: score loss {self.score_loss!r} is unknown; it is one of {', '.join(SCORE_LOSSES)}")
+        Loss.parse(self.score_loss)  # refuses what is unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,20 +227,14 @@ def regressor_loss(
     Returns:
         float32 (), mean over clips of the mean over prefixes.
     """
-    score = _score_loss(output.score, z[:, None], options)
-    heads = _score_loss(output.head_scores, z[:, None, None], options).mean(dim=-1)
+    loss_of = Loss.parse(options.score_loss)
+    score = loss_of.each(output.score, z[:, None])
+    heads = loss_of.each(output.head_scores, z[:, None, None]).mean(dim=-1)
     quantiles = pinball(output.quantiles, z[:, None, None], levels).mean(dim=-1)
     every_prefix = quartile[:, None].expand_as(chunk_mask)
     quartiles = F.cross_entropy(output.quartile_logits.transpose(1, 2), every_prefix, reduction="none")
     loss = score + options.head_weight * heads + options.quantile_weight * quantiles + options.quartile_weight * quartiles
     return ((loss * chunk_mask).sum(dim=1) / chunk_mask.sum(dim=1)).mean()
-
-
-def pinball(quantiles: Tensor, z: Tensor, levels: Sequence[float]) -> Tensor:
-    """The quantile loss of Koenker and Bassett (1978): float32 (..., Q), z broadcast to it -> the same shape."""
-    error = z - quantiles
-    level = torch.tensor(levels, dtype=error.dtype, device=error.device)
-    return torch.maximum(level * error, (level - 1.0) * error)
 
 
 class _Trainer:
@@ -357,10 +351,3 @@ def _shuffled(count: int, batch: int, draw: np.random.Generator) -> Iterator[NDA
     order = draw.permutation(count)
     for first in range(0, count, batch):
         yield order[first : first + batch]
-
-
-def _score_loss(score: Tensor, z: Tensor, options: RegressorOptions) -> Tensor:
-    error = score - z
-    if options.score_loss == "mse":
-        return error.square()
-    return F.huber_loss(error, torch.zeros_like(error), reduction="none")

@@ -13,7 +13,8 @@ from shortcast.errors import DataError
 from shortcast.models.dual_transformer import DualTransformer, FusionConfig
 from shortcast.runtime.target import Target
 from shortcast.training.evaluation import evaluate, predict
-from shortcast.training.fit_regressor import EmbeddedClip, LabelledClips, RegressorOptions, collate, fit_regressor, pinball, regressor_loss
+from shortcast.training.fit_regressor import EmbeddedClip, LabelledClips, RegressorOptions, collate, fit_regressor, regressor_loss
+from shortcast.training.losses import LOSSES
 from shortcast.training.run import ProgressEvent, RunDirectory
 
 FUSION = FusionConfig(visual_dim=6, audio_dim=5, width=16, heads=2, layers=1, feedforward=16)
@@ -179,13 +180,26 @@ def test_a_clip_that_begins_late_has_lost_its_first_chunks() -> None:
     np.testing.assert_array_equal(late.end_s, clip.end_s[2:])
 
 
-def test_the_pinball_loss_is_least_at_the_quantile() -> None:
-    sample = torch.from_numpy(np.random.default_rng(0).normal(size=4001).astype(np.float32))
-    guesses = torch.linspace(-3, 3, 601)
-    for level in (0.05, 0.5, 0.95):
-        losses = pinball(guesses[:, None, None], sample[None, :, None], [level]).mean(dim=(1, 2))
-        assert float(guesses[losses.argmin()]) == pytest.approx(float(sample.quantile(level)), abs=0.02)
-    assert pinball(torch.tensor([1.0, 1.0]), torch.tensor([3.0]), [0.25, 0.75]).tolist() == pytest.approx([0.5, 1.5])
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_trains(name: str, tmp_path: Path) -> None:
+    options = replace(OPTIONS, score_loss=name, epochs=3)
+    report = fit_regressor(new_model(), made_clips(60, 1), made_clips(20, 2), options=options, seed=1, run=RunDirectory.open(tmp_path, {}))
+    assert report.history[-1].train_loss < report.history[0].train_loss
+
+
+def test_the_loss_decides_what_is_learned_from_an_outlier() -> None:
+    labelled = made_clips(8, 1)
+    far = replace(labelled, z=np.where(np.arange(8) == 3, 100.0, labelled.z))
+    pull = {}
+    for name in ("mse", "huber", "student-t:4", "tukey"):
+        model = new_model().eval()
+        batch, z, quartile = far.batch(np.arange(8))
+        options = replace(OPTIONS, score_loss=name, quantile_weight=0.0, quartile_weight=0.0)
+        regressor_loss(model(*batch), batch.chunk_mask, z, quartile, levels=FUSION.quantile_levels, options=options).backward()
+        pull[name] = sum(float(p.grad.square().sum()) for p in model.parameters() if p.grad is not None)
+    assert pull["mse"] > 100 * pull["huber"] > 0
+    assert pull["huber"] > pull["student-t:4"] > 0
+    assert pull["huber"] > pull["tukey"] > 0
 
 
 def test_options_are_checked() -> None:
