@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 work=build/demo
 mkdir -p $work
-shortcast data synth -o $work/clips --clips 400 --seed 7
-shortcast train $work/clips/manifest.jsonl -o $work/model --force --seed 7 \
-    --source "400 synthetic clips made by 'shortcast data synth --seed 7': it shows how shortcast works and knows nothing of real videos"
+shortcast data synth -o $work/clips --clips 800 --seed 7
+shortcast train $work/clips/manifest.jsonl -o $work/model --force --seed 7 --epochs-autoencoder 8 \
+    --source "800 synthetic clips made by 'shortcast data synth --seed 7': it shows how shortcast works and knows nothing of real videos"
 shortcast export $work/model -o samples/demo.shortcast --golden samples/sample.mp4 --force
