@@ -1,18 +1,34 @@
-"""Which clips are learned from, which are watched while learning, and which are looked at once, at the end."""
+"""Which clips are learned from, which are watched while learning, and which are looked at once, at the end.
+
+Kinds of split: `auto`, `manifest`, `random`, `time`, or what is kept together: `author`, `music`, `duplicate`, and any of these joined
+by `+`. Whatever the kind, `crossings_of` counts what lies on both sides all the same.
+
+Near-duplicates are clips with one `sha256`, or with the same `duration_s` to a hundredth of a second, `width` and `height`. A length
+and size that more than 20 clips share (sources that write whole seconds) says nothing and joins nobody.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
 from .clips import SPLITS, ClipRow
+from .values import parse_time
 
 SHARES = (0.7, 0.15, 0.15)
 """Shares of the clips in train, val and test where shortcast makes the split."""
+KEYS = ("author", "music", "duplicate")
+"""What a split can keep together."""
+_COMMON = 20
+_SHAPE = ("duration_s", "width", "height")
+
+Mark = tuple[str, str]
+"""A kind of key and its value, such as `("author", "k7")`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,45 +36,214 @@ class Split:
     """The three parts, as clip ids in manifest order, and how they came about."""
 
     kind: str
-    """`given by the manifest`, `grouped by author` or `random`."""
+    """`given by the manifest`, `grouped by author` (or by others, or by several), `by time` or `random`."""
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...]
 
 
-def split_clips(rows: Sequence[ClipRow], *, seed: int) -> Split:
-    """The manifest's own split where it has one; else one that keeps authors apart; else, with no authors known, a random one.
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One of k folds, as clip ids in manifest order."""
+
+    train: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """What the parts of a split share."""
+
+    key: str
+    """`author`, `music` or `duplicate`."""
+    known: int
+    """Clips that have this key at all."""
+    groups: int
+    """Authors (songs, sets of near-duplicates) that are in more than one part."""
+    held_out: int
+    """Clips of val and test whose author is in train too."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def split_clips(rows: Sequence[ClipRow], *, seed: int, kind: str = "auto") -> Split:
+    """Splits a manifest.
+
+    `auto` takes the manifest's own split where it has one; else one that keeps authors apart; else, with no authors known, a random
+    one. `time` learns from the first 70 % by `created_at` and tests on the last 15 %, as a model in use does.
 
     Args:
         rows: the manifest.
-        seed: decides who goes where, if the manifest does not.
+        seed: decides who goes where, if neither the manifest nor time does.
+        kind: see the module.
 
     Raises:
-        DataError: some rows have a split and some do not, or a part would be empty.
+        DataError: the kind is unknown or needs what the manifest has not; some rows have a split and some do not; or a part would be
+            empty.
     """
-    given = sum(row.split is not None for row in rows)
-    if given not in (0, len(rows)):
-        raise DataError(f"{given} of {len(rows)} rows of the manifest have a split; give every row one, or none")
-    authors = any(row.author is not None for row in rows)
-    kind = "given by the manifest" if given else "grouped by author" if authors else "random"
-    places = {row.id: row.split for row in rows} if given else _grouped(rows, seed)
-    train, val, test = (tuple(row.id for row in rows if places[row.id] == name) for name in SPLITS)
+    chosen = _automatic(rows) if kind == "auto" else kind
+    places, name = _places(rows, seed, chosen)
+    train, val, test = (tuple(row.id for row in rows if places[row.id] == part) for part in SPLITS)
     if not (train and val and test):
-        raise DataError(f"split {kind}: {len(train)} train, {len(val)} val and {len(test)} test clips; every part needs at least one")
-    return Split(kind, train, val, test)
+        raise DataError(f"split {name}: {len(train)} train, {len(val)} val and {len(test)} test clips; every part needs at least one")
+    return Split(name, train, val, test)
 
 
-def _grouped(rows: Sequence[ClipRow], seed: int) -> dict[str, str | None]:
-    """Deals whole authors, in random order; a clip whose author is not known stands alone."""
-    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for row in rows:
-        groups[("clip", row.id) if row.author is None else ("author", row.author)].append(row.id)
+def grouped_folds(rows: Sequence[ClipRow], *, folds: int, seed: int, kind: str = "author") -> tuple[Fold, ...]:
+    """Folds of whole groups, each clip held out once; the largest groups are dealt first, each to the smallest fold so far.
+
+    Args:
+        rows: the manifest.
+        folds: how many, at least 2.
+        seed: decides who goes where among groups of one size.
+        kind: what is kept together, such as `author+duplicate`; or `random`.
+
+    Raises:
+        DataError: the kind is unknown or needs what the manifest has not, or there are fewer groups than folds.
+    """
+    keys = () if kind == "random" else _keys(rows, kind)
+    groups = list(_groups(rows, keys).values())
+    if not 2 <= folds <= len(groups):
+        raise DataError(f"{folds} folds of {len(groups)} groups ({kind}): expected 2 folds at least, and a group for each")
+    shuffled = [groups[pick] for pick in np.random.default_rng(seed).permutation(len(groups))]
+    sizes, places = [0] * folds, {}
+    for members in sorted(shuffled, key=len, reverse=True):
+        smallest = sizes.index(min(sizes))
+        sizes[smallest] += len(members)
+        places.update(dict.fromkeys(members, smallest))
+    return tuple(
+        Fold(tuple(row.id for row in rows if places[row.id] != fold), tuple(row.id for row in rows if places[row.id] == fold))
+        for fold in range(folds)
+    )
+
+
+def crossings_of(rows: Sequence[ClipRow], split: Split) -> tuple[Crossing, ...]:
+    """What lies on both sides of a split, for every key that the manifest has."""
+    parts = {clip: part for part, clips in enumerate((split.train, split.val, split.test)) for clip in clips}
+    return tuple(_crossing(rows, parts, key) for key in KEYS if any(_marks(rows, key)))
+
+
+def _automatic(rows: Sequence[ClipRow]) -> str:
+    if any(row.split is not None for row in rows):
+        return "manifest"
+    return "author" if any(row.author is not None for row in rows) else "random"
+
+
+def _places(rows: Sequence[ClipRow], seed: int, kind: str) -> tuple[Mapping[str, str | None], str]:
+    """The part of every clip, and how it came about."""
+    if kind == "manifest":
+        return _given(rows), "given by the manifest"
+    if kind == "time":
+        return _by_time(rows), "by time"
+    if kind == "random":
+        return _dealt(rows, seed, ()), "random"
+    keys = _keys(rows, kind)
+    return _dealt(rows, seed, keys), f"grouped by {' and '.join(keys)}"
+
+
+def _given(rows: Sequence[ClipRow]) -> dict[str, str | None]:
+    given = sum(row.split is not None for row in rows)
+    if given < len(rows):
+        raise DataError(f"{given} of {len(rows)} rows of the manifest have a split; give every row one, or none")
+    return {row.id: row.split for row in rows}
+
+
+def _by_time(rows: Sequence[ClipRow]) -> dict[str, str | None]:
+    created = {row.id: parse_time(row.columns.get("created_at")).value for row in rows}
+    times = {clip: moment for clip, moment in created.items() if moment is not None}
+    if len(times) < len(rows):
+        first = next(clip for clip in created if clip not in times)
+        raise DataError(f"a split by time needs `created_at` of every clip; {len(rows) - len(times)} have none, clip {first!r} first")
+    order = sorted(times, key=lambda clip: (times[clip], clip))
+    return {clip: _place(index + 0.5, len(rows)) for index, clip in enumerate(order)}
+
+
+def _dealt(rows: Sequence[ClipRow], seed: int, keys: Sequence[str]) -> dict[str, str | None]:
+    """Deals whole groups, in random order; a clip that shares no key stands alone."""
+    groups = _groups(rows, keys)
     names = sorted(groups)
-    edges = np.cumsum(SHARES)[:-1] * len(rows)
     places: dict[str, str | None] = {}
     for pick in np.random.default_rng(seed).permutation(len(names)):
         members = groups[names[pick]]
         # A group belongs where its middle falls, so that one prolific author does not push a whole part out.
-        place = SPLITS[int(np.searchsorted(edges, len(places) + len(members) / 2, side="right"))]
+        place = _place(len(places) + len(members) / 2, len(rows))
         places.update(dict.fromkeys(members, place))
     return places
+
+
+def _place(position: float, clips: int) -> str:
+    return SPLITS[int(np.searchsorted(np.cumsum(SHARES)[:-1] * clips, position, side="right"))]
+
+
+def _keys(rows: Sequence[ClipRow], kind: str) -> tuple[str, ...]:
+    keys = tuple(dict.fromkeys(kind.split("+")))
+    for key in keys:
+        if key not in KEYS:
+            made = "auto, manifest, random and time"
+            raise DataError(
+                f"split {kind!r} is unknown; it is one of {made}, or keeps together {', '.join(KEYS)} or several, as author+music"
+            )
+        if not any(_marks(rows, key)):
+            needs = "`sha256`, or `duration_s`, `width` and `height`" if key == "duplicate" else f"`{key}`"
+            raise DataError(f"a split by {key} needs the column {needs}, and no row of the manifest has it")
+    return keys
+
+
+def _groups(rows: Sequence[ClipRow], keys: Sequence[str]) -> dict[Mark, list[str]]:
+    """Clips that share a mark, or that others link, in manifest order; a group is named by its first mark."""
+    marks = [[mark for key_marks in every for mark in key_marks] for every in zip(*(_marks(rows, key) for key in keys), strict=True)]
+    linked = [own or [("clip", row.id)] for own, row in zip(marks or [[] for _ in rows], rows, strict=True)]
+    names = _Names()
+    for own in linked:
+        names.join(own)
+    groups: dict[Mark, list[str]] = defaultdict(list)
+    for own, row in zip(linked, rows, strict=True):
+        groups[names.of(own[0])].append(row.id)
+    return dict(groups)
+
+
+class _Names:
+    """Disjoint sets of marks; a set is named by the first of its marks in order."""
+
+    def __init__(self) -> None:
+        self._parent: dict[Mark, Mark] = {}
+
+    def of(self, mark: Mark) -> Mark:
+        while (parent := self._parent.setdefault(mark, mark)) != mark:
+            mark = parent
+        return mark
+
+    def join(self, marks: Sequence[Mark]) -> None:
+        roots = sorted(self.of(mark) for mark in marks)
+        for root in roots[1:]:
+            self._parent[root] = roots[0]
+
+
+def _marks(rows: Sequence[ClipRow], key: str) -> list[list[Mark]]:
+    """For every clip, what it has of a key; none where it is not known."""
+    if key == "author":
+        return [[] if row.author is None else [("author", row.author)] for row in rows]
+    if key == "music":
+        return [[] if row.columns.get("music") in (None, "") else [("music", str(row.columns["music"]))] for row in rows]
+    marks = [list(_duplicate_marks(row)) for row in rows]
+    common = Counter(mark for own in marks for mark in own)
+    return [[mark for mark in own if mark[0] == "sha256" or common[mark] <= _COMMON] for own in marks]
+
+
+def _duplicate_marks(row: ClipRow) -> Iterator[Mark]:
+    if row.columns.get("sha256"):
+        yield "sha256", str(row.columns["sha256"])
+    shape = [row.columns.get(name) for name in _SHAPE]
+    if all(isinstance(number, (int, float)) and number > 0 for number in shape):
+        yield "shape", " ".join(f"{number:.2f}" for number in shape)
+
+
+def _crossing(rows: Sequence[ClipRow], parts: Mapping[str, int], key: str) -> Crossing:
+    known = {row.id for row, own in zip(rows, _marks(rows, key), strict=True) if own}
+    groups = [[clip for clip in group if clip in known] for group in _groups(rows, (key,)).values()]
+    placed = [[parts[clip] for clip in group] for group in groups if group]
+    learned = [places for places in placed if 0 in places]
+    return Crossing(
+        key, len(known), sum(len(set(places)) > 1 for places in placed), sum(place > 0 for places in learned for place in places)
+    )

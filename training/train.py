@@ -33,7 +33,7 @@ from .fit_autoencoder import AutoencoderOptions, AutoencoderReport, embed_clip, 
 from .fit_regressor import STAGE as REGRESSOR
 from .fit_regressor import EmbeddedClip, LabelledClips, RegressorOptions, RegressorReport, fit_regressor
 from .run import Progress, ProgressEvent, RunDirectory, State, silent
-from .splits import Split, split_clips
+from .splits import Crossing, Split, crossings_of, split_clips
 from .targets import fit_target, target_values
 
 
@@ -45,6 +45,8 @@ class TrainOptions:
     """What is predicted: a column of the manifest, or a rate such as `likes/views` or `views/day`; see `training.targets`."""
     transform: str = "log1p"
     """See `training.targets.fit_target`."""
+    split: str = "auto"
+    """How clips are split into train, val and test; see `training.splits`."""
     seed: int = 0
     source: str = ""
     """One sentence for the checkpoint's card: what the clips are and where they come from."""
@@ -85,7 +87,9 @@ class TrainReport:
     checkpoint: Path
     run_dir: Path
     split: str
-    """How the clips were split: `given by the manifest`, `grouped by author` or `random`."""
+    """How the clips were split, such as `given by the manifest`, `grouped by author` or `random`."""
+    crossings: tuple[Crossing, ...]
+    """Authors, songs and near-duplicates that are on both sides of the split all the same."""
     clips: Mapping[str, int]
     """Clips used in `train`, `val` and `test`."""
     hours: float
@@ -104,6 +108,7 @@ class TrainReport:
             "checkpoint": str(self.checkpoint),
             "run_dir": str(self.run_dir),
             "split": {"kind": self.split, **self.clips},
+            "crossings": [crossing.to_json() for crossing in self.crossings],
             "hours": self.hours,
             "failed": [asdict(clip) for clip in self.failed],
             "autoencoder": self.autoencoder.to_json(),
@@ -164,7 +169,7 @@ class _Work:
         self.progress = progress
         self.run_dir = options.run_dir or out.with_name(f"{out.name}.run")
         self.features_dir = options.features_dir or self.run_dir / "features"
-        self.split = split_clips(list(self.rows.values()), seed=options.seed)
+        self.split = split_clips(list(self.rows.values()), seed=options.seed, kind=options.split)
         self.values = target_values(self.rows.values(), options.target)
         self._fit_target(self.split.train)
         self.seconds: dict[str, float] = {}
@@ -241,6 +246,7 @@ class _Work:
             checkpoint=self.out,
             run_dir=self.run_dir,
             split=self.split.kind,
+            crossings=crossings_of(list(self.rows.values()), self.split),
             clips={part: len(clips) for part, clips in self.clips.items()},
             hours=seconds_of_media / 3600,
             failed=tuple(self.failed),
@@ -259,7 +265,7 @@ class _Work:
             "manifest_sha256": self.manifest_sha256,
             "target": self.options.target,
             "seed": self.options.seed,
-            **{key: told[key] for key in ("split", "hours", "autoencoder", "regressor", "held_out", "seconds")},
+            **{key: told[key] for key in ("split", "crossings", "hours", "autoencoder", "regressor", "held_out", "seconds")},
             "clips_left_out": len(self.failed),
             "options": {name: asdict(getattr(self.options, name)) for name in ("autoencoder", "regressor")},
             "versions": _versions(),
