@@ -182,6 +182,7 @@ def train(
     epochs: Annotated[int, typer.Option(min=1, help="At most this many epochs of the dual Transformer.")] = 80,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes that read clips.", show_default="the CPU quota")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads PyTorch computes with.", show_default="the CPU quota")] = None,
     run_dir: Annotated[Path | None, typer.Option(help="Where the log and resumable state are kept.", show_default="OUTPUT.run")] = None,
     features_dir: Annotated[Path | None, typer.Option(help="Cache of decoded clips.", show_default="RUN_DIR/features")] = None,
     source: Annotated[str | None, typer.Option(help="One sentence on what the clips are, for the model's card.")] = None,
@@ -210,6 +211,7 @@ def train(
         features_dir=features_dir,
         whisper=whisper,
         jobs=jobs,
+        threads=threads,
         resume=resume,
         force=force,
     )
