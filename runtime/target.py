@@ -48,6 +48,8 @@ class Target:
     def __post_init__(self) -> None:
         if self.transform not in TRANSFORMS:
             raise DataError(f"target transform {self.transform!r} is unknown; it is one of {', '.join(TRANSFORMS)}")
+        if not (np.isfinite(self.mean) and np.isfinite(self.std)):
+            raise DataError(f"target {self.name!r}: mean {self.mean} and standard deviation {self.std} must be finite")
         if not self.std > 0:
             raise DataError(f"target {self.name!r} is constant on the training split; there is nothing to learn")
         _check_parameters(self)
@@ -68,7 +70,7 @@ class Target:
         if raw.size == 0 or not np.isfinite(raw).all():
             raise DataError(f"target {name!r}: every value must be a finite number")
         if transform == "log1p" and (raw < 0).any():
-            raise DataError(f"target {name!r}: log1p needs values of at least 0, got {raw.min():g}; use --transform none")
+            raise DataError(f"target {name!r}: log1p needs values of at least 0, got {raw.min():g}; use --transform yeo-johnson or none")
         space = np.log1p(raw) if transform == "log1p" else raw
         std = float(space.std()) if np.ptp(raw) > 0 else 0.0
         return cls(name, transform, float(space.mean()), std, quartile_edges(raw))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..runtime.target import TRANSFORMS, Numbers, Target
+from .label_table import read_table
 from .losses import LOSSES, Loss
 from .metrics import standardised_space
 from .targets import fit_target
@@ -148,6 +150,22 @@ def outlier_study(
         refused=refused,
         curves=tuple(influence_curve(name) for name in losses),
     )
+
+
+def study_file(labels: Path, *, target: str, columns: Mapping[str, str] | None = None, top: float = 0.01) -> OutlierStudy:
+    """Studies a column of a manifest or of any table that `shortcast data audit` reads; the linear predictor has its features.
+
+    Args:
+        labels: the file.
+        target: the column to study.
+        columns: role -> column, for columns whose names say nothing.
+        top: share of the rows that count as farthest out.
+
+    Raises:
+        DataError: the file or the column cannot be used.
+    """
+    table = read_table(labels, columns)
+    return outlier_study(table.target(target), column=target, features=table.features(target), top=top)
 
 
 def influence_curve(loss: str, *, reach: float = CURVE_REACH, points: int = CURVE_POINTS) -> InfluenceCurve:

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from shortcast.errors import DataError
-from shortcast.training.label_table import read_table
 from shortcast.training.losses import LOSSES
-from shortcast.training.outliers import OutlierStudy, influence_curve, outlier_study
+from shortcast.training.outliers import influence_curve, outlier_study, study_file
 from shortcast.training.tails import tail_of
 
 DRAW = np.random.default_rng(0)
@@ -97,9 +96,14 @@ def test_what_cannot_be_studied_is_refused(values: np.ndarray, top: float, words
         outlier_study(values, column="views", top=top)
 
 
-def study_of(shared_data: Path, file: str, column: str, roles: dict[str, str]) -> OutlierStudy:
-    table = read_table(shared_data / "labels" / file, roles)
-    return outlier_study(table.target(column), column=column, features=table.features(column))
+def test_a_file_is_studied_with_its_own_features(tmp_path: Path) -> None:
+    lines = [f"{int(count)},{length}" for count, length in zip(COUNTS[:300], np.log1p(COUNTS[:300]), strict=True)]
+    (tmp_path / "labels.csv").write_text("\n".join(["plays,seconds", *lines]))
+    study = study_file(tmp_path / "labels.csv", target="views", columns={"views": "plays"}, top=0.05)
+    assert (study.rows, study.top_rows) == (300, 15)
+    assert study.of("log1p").of("linear").of("mse").whole == pytest.approx(0, abs=1e-9)
+    with pytest.raises(DataError, match="no column of numbers 'likes'"):
+        study_file(tmp_path / "labels.csv", target="likes")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +118,7 @@ def study_of(shared_data: Path, file: str, column: str, roles: dict[str, str]) -
 def test_on_real_labels_one_percent_of_the_rows_is_most_of_the_squared_error(
     shared_data: Path, file: str, column: str, roles: dict[str, str], raw: float, logs: float
 ) -> None:
-    study = study_of(shared_data, file, column, roles)
+    study = study_file(shared_data / "labels" / file, target=column, columns=roles)
     for predictor in ("mean", "linear"):
         assert study.of("none").of(predictor).of("mse").top_share == pytest.approx(raw, abs=0.03)
         assert study.of("log1p").of(predictor).of("mse").top_share == pytest.approx(logs, abs=0.015)
