@@ -10,7 +10,7 @@ help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: .venv-demo/.made  ## Install the runtime alone (no torch) and score the sample clip, chunk by chunk.
-	$(DEMO)/shortcast score samples/sample.mp4 --every-chunk --format table
+	@$(DEMO)/shortcast score samples/sample.mp4 --every-chunk --format table
 
 venv: .venv/.made  ## Make .venv with every development extra.
 
@@ -35,15 +35,20 @@ sample: venv  ## Make the sample clip again (needs a Debian machine).
 clean:  ## Remove the environments and everything built.
 	rm -rf .venv .venv-demo build dist *.egg-info
 
-# Both environments are made once and reused while the two files they are made from are unchanged.
+# Both environments are made once and reused while the two files they are made from are unchanged. setuptools warns that an editable
+# install of a root package shadows folders of the same name; PYTHONWARNINGS keeps that to itself.
+INSTALL = -m pip install --quiet --constraint constraints.txt --editable
+
 .venv-demo/.made: pyproject.toml constraints.txt
-	$(PYTHON) -m venv --clear .venv-demo
-	$(DEMO)/python -m pip install --quiet --upgrade pip
-	$(DEMO)/python -m pip install --quiet --constraint constraints.txt --editable '.[whisper-tiny-en]'
-	touch $@
+	@echo "installing the runtime into .venv-demo (no torch)"
+	@$(PYTHON) -m venv --clear .venv-demo
+	@$(DEMO)/python -m pip install --quiet --upgrade pip
+	@PYTHONWARNINGS=ignore $(DEMO)/python $(INSTALL) '.[whisper-tiny-en]'
+	@touch $@
 
 .venv/.made: pyproject.toml constraints.txt
-	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	@echo "installing every development extra into .venv"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@PYTHONWARNINGS=ignore $(BIN)/python $(INSTALL) '.[dev]'
+	@touch $@

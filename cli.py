@@ -68,6 +68,8 @@ class Transform(str, Enum):
     """Target transforms."""
 
     log1p = "log1p"
+    yeo_johnson = "yeo-johnson"
+    rank_gauss = "rank-gauss"
     none = "none"
 
 
@@ -175,8 +177,18 @@ def _score_one(scorer: Scorer, source: str, options: ReadOptions, show: Callable
 def train(
     manifest: Annotated[Path, typer.Argument(help="JSON lines: one clip a line, with its path and its counts.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="The checkpoint directory to make.", show_default=False)],
-    target: Annotated[str, typer.Option(help="Which column to predict.")] = "views",
-    transform: Annotated[Transform, typer.Option(help="What is standardised: log(1 + target), or the target itself.")] = Transform.log1p,
+    target: Annotated[str, typer.Option(help="What to predict: a column, or a rate such as likes/views or views/day.")] = "views",
+    transform: Annotated[Transform, typer.Option(help="What is done to the target before it is standardised.")] = Transform.log1p,
+    split: Annotated[
+        str,
+        typer.Option(help="auto, manifest, random, time, or what is kept together: author, music, duplicate, or author+music and so on."),
+    ] = "auto",
+    loss: Annotated[
+        str,
+        typer.Option(
+            help="Loss of the score: huber, mse, mae, log-cosh, tukey, student-t or pinball; a parameter follows a colon, as huber:2."
+        ),
+    ] = "huber",
     epochs_autoencoder: Annotated[int, typer.Option(min=1, help="Epochs of the ConvLSTM autoencoder.")] = 6,
     chunks_per_epoch: Annotated[int, typer.Option(min=2, help="Chunks of 2 s in one epoch of the autoencoder.")] = 320,
     epochs: Annotated[int, typer.Option(min=1, help="At most this many epochs of the dual Transformer.")] = 80,
@@ -206,7 +218,8 @@ def train(
         seed=seed,
         source=source or f"the clips of {manifest}",
         autoencoder=AutoencoderOptions(epochs=epochs_autoencoder, chunks_per_epoch=chunks_per_epoch),
-        regressor=RegressorOptions(epochs=epochs),
+        regressor=RegressorOptions(epochs=epochs, score_loss=loss),
+        split=split,
         run_dir=run_dir,
         features_dir=features_dir,
         whisper=whisper,
@@ -310,13 +323,29 @@ def audit(
     from .display import audit_tables
     from .training.audit import audit_file
 
-    if any("=" not in one for one in column or ()):
-        raise typer.BadParameter("expected ROLE=NAME, such as author=outlet", param_hint="--column")
-    report = audit_file(labels, target=target, columns=dict(one.split("=", 1) for one in column or ()), seed=seed)
+    report = audit_file(labels, target=target, columns=_roles(column), seed=seed)
     if as_json is not None:
         _write_json(as_json, report.to_json())
     for table in audit_tables(report):
         _console().print(table, "")
+
+
+@data_app.command(epilog="Example:\n\n  shortcast data outliers labels.csv --target likes --top 0.01 > study.json")
+def outliers(
+    labels: Annotated[
+        Path, typer.Argument(metavar="MANIFEST|TABLE", help="A manifest, or a CSV, JSON or Parquet table.", show_default=False)
+    ],
+    target: Annotated[str, typer.Option(help="Which column to study.")] = "views",
+    column: Annotated[
+        list[str] | None, typer.Option(metavar="ROLE=NAME", help="As in `data audit`; may be repeated.", show_default=False)
+    ] = None,
+    top: Annotated[float, typer.Option(help="Share of the rows that count as farthest out.")] = 0.01,
+) -> None:
+    """Print, as JSON, what the rows farthest out do to every loss of simple predictors, raw and transformed."""
+    from .training.outliers import study_file
+
+    study = study_file(labels, target=target, columns=_roles(column), top=top)
+    print(json.dumps(study.to_json()))
 
 
 @app.command(epilog="Example:\n\n  shortcast export my-model -o my-model.shortcast")
@@ -386,6 +415,13 @@ def doctor() -> None:
     findings = list(examine())
     _console().print(doctor_table(findings))
     raise typer.Exit(1 if any(finding.problem for finding in findings) else 0)
+
+
+def _roles(columns: list[str] | None) -> dict[str, str]:
+    """`["author=outlet"]` -> `{"author": "outlet"}`."""
+    if any("=" not in one for one in columns or ()):
+        raise typer.BadParameter("expected ROLE=NAME, such as author=outlet", param_hint="--column")
+    return dict(one.split("=", 1) for one in columns or ())
 
 
 def _write_json(path: Path, plain: object) -> None:

@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.conftest import Trained
 
-COMMANDS = ["score", "train", "data synth", "data import", "data audit", "export", "verify", "inspect", "doctor"]
+COMMANDS = ["score", "train", "data synth", "data import", "data audit", "data outliers", "export", "verify", "inspect", "doctor"]
 WITH_EXAMPLES = [command for command in COMMANDS if command != "doctor"]
 
 
@@ -194,6 +194,7 @@ def test_verify_names_a_changed_byte(trained: "Trained", tmp_path: Path) -> None
 def test_train_export_and_score_by_command(trained: "Trained", sample: Path, tmp_path: Path) -> None:
     features = trained.checkpoint.with_name("model.run") / "features"
     options = ["--epochs-autoencoder", 1, "--chunks-per-epoch", 8, "--epochs", 2, "--target", "likes", "--features-dir", features]
+    options += ["--transform", "rank-gauss", "--loss", "student-t:4", "--split", "author", "--threads", 1]
     done = shortcast("train", trained.manifest, "-o", tmp_path / "model", *options)
     assert done.returncode == 0, done.stderr.decode()
     assert b"the training mean" in done.stdout
@@ -266,3 +267,10 @@ def test_the_audit_finds_the_label_fault_of_real_data(shared_data: Path) -> None
     done = shortcast("data", "audit", labels, "--target", "likes", "--column", "author=outlet")
     assert done.returncode == 0, done.stderr
     assert b"1,910" in done.stdout
+
+
+def test_the_outlier_study_of_real_data(shared_data: Path) -> None:
+    done = shortcast("data", "outliers", shared_data / "labels" / "tiktok_german_news_2023.csv", "--target", "likes")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["column"] == "likes"
+    assert shortcast("data", "outliers", shared_data / "labels" / "none.csv").returncode == 1
