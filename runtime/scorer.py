@@ -238,9 +238,9 @@ def _notes(chunks: ChunkStream, chunk: Chunk, options: ReadOptions) -> tuple[str
     if chunk.final:
         declared = "" if info.declared_s is None else f" of the {info.declared_s:.1f} s the container declares"
         notes += [
-            (chunks.lost_packets > 0, f"{chunks.lost_packets} packets did not decode"),
+            (chunks.lost_packets > 0, f"packets that did not decode: {chunks.lost_packets}"),
             (chunks.truncated, f"truncated: {chunks.decoded_s:.1f} s decoded{declared}"),
-            (chunk.epoch > 0, f"the clock jumped {chunk.epoch} times"),
+            (chunk.epoch > 0, f"jumps of the clock: {chunk.epoch}"),
         ]
     return tuple(sentence for applies, sentence in notes if applies)
 
