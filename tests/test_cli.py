@@ -223,7 +223,8 @@ def test_ctrl_c_during_an_export_leaves_nothing(trained: "Trained", tmp_path: Pa
     time.sleep(2)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
+    # A shell shows 130 for both: CPython ends itself by the signal where that interrupted an exec().
+    assert process.returncode in (130, -signal.SIGINT), errors
     assert b"Traceback" not in errors
     assert b"interrupted" in errors
     assert os.listdir(tmp_path) == []
