@@ -63,7 +63,7 @@ class Manifest:
     @property
     def interval_coverage(self) -> float:
         """The nominal share of clips whose value lies between the outermost quantiles."""
-        return self.quantile_levels[-1] - self.quantile_levels[0]
+        return round(self.quantile_levels[-1] - self.quantile_levels[0], 9)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` is the exact inverse."""
