@@ -6,17 +6,22 @@ almost all tail), so no figure leaves this module without its space, and none is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import f1_score
+from scipy.stats import kendalltau  # type: ignore[import-untyped]
+from sklearn.metrics import cohen_kappa_score, confusion_matrix, f1_score
 
 from ..errors import DataError
 from ..runtime.target import Target
 
 QUARTILES = 4
+
+Metric = Callable[[ArrayLike, ArrayLike], "float | None"]
+"""Truth and prediction, float (clips,) each, to one figure; None where it does not exist for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,11 @@ class RegressionMetrics:
     """None where the truth is constant, for which R2 does not exist."""
     spearman: float | None
     """None where truth or prediction is constant, for which a rank correlation does not exist."""
+    nmse: float | None
+    """MSE over the variance of this split's truth, both in this space: 1 is what the split's own mean gets. None where R2 is."""
+    pearson: float | None
+    kendall: float | None
+    """Tau-b, which allows for ties; None where Spearman is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +53,10 @@ class QuartileMetrics:
     macro_f1: float
     class_sizes: tuple[int, int, int, int]
     """Clips of this split in each quartile of the TRAINING split; far from even means the splits differ."""
+    quadratic_kappa: float | None
+    """Cohen's kappa with quadratic weights: 1 all right, 0 as good as chance. None where truth and prediction are one same quartile."""
+    confusion: tuple[tuple[int, ...], ...]
+    """Clips by true quartile (row) and predicted quartile (column), 4 by 4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +76,75 @@ def standardised_space(target: Target) -> str:
     return f"standardised {inner}"
 
 
+def mse(truth: ArrayLike, predicted: ArrayLike) -> float:
+    """Mean squared error."""
+    true, guess = _pair(truth, predicted)
+    return float(((guess - true) ** 2).mean())
+
+
+def mae(truth: ArrayLike, predicted: ArrayLike) -> float:
+    """Mean absolute error."""
+    true, guess = _pair(truth, predicted)
+    return float(np.abs(guess - true).mean())
+
+
+def nmse(truth: ArrayLike, predicted: ArrayLike) -> float | None:
+    """Mean squared error over the variance of the truth; None where the truth is constant."""
+    true, guess = _pair(truth, predicted)
+    spread = float(((true - true.mean()) ** 2).mean())
+    return mse(true, guess) / spread if spread > 0 else None
+
+
+def r2(truth: ArrayLike, predicted: ArrayLike) -> float | None:
+    """Share of the truth's variance that the prediction explains; None where the truth is constant."""
+    share = nmse(truth, predicted)
+    return None if share is None else 1 - share
+
+
 def spearman(truth: ArrayLike, predicted: ArrayLike) -> float | None:
     """Rank correlation with average ranks for ties; None where either side is constant."""
     first, second = _pair(truth, predicted)
-    ranks = np.stack([_ranks(first), _ranks(second)])
-    ranks -= ranks.mean(axis=1, keepdims=True)
-    scale = np.sqrt((ranks**2).sum(axis=1).prod())
-    return float((ranks[0] * ranks[1]).sum() / scale) if scale > 0 else None
+    return _correlation(_ranks(first), _ranks(second))
+
+
+def pearson(truth: ArrayLike, predicted: ArrayLike) -> float | None:
+    """Linear correlation; None where either side is constant."""
+    return _correlation(*_pair(truth, predicted))
+
+
+def kendall(truth: ArrayLike, predicted: ArrayLike) -> float | None:
+    """Kendall's tau-b; None where either side is constant."""
+    first, second = _pair(truth, predicted)
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None
+    return float(kendalltau(first, second, method="asymptotic").statistic)  # the method is that of the p-value, which is not used
+
+
+REGRESSION_METRICS: dict[str, Metric] = {
+    "mse": mse,
+    "mae": mae,
+    "nmse": nmse,
+    "r2": r2,
+    "spearman": spearman,
+    "pearson": pearson,
+    "kendall": kendall,
+}
+"""Every figure of `RegressionMetrics`, by its name there."""
 
 
 def regression_metrics(truth: ArrayLike, predicted: ArrayLike, *, space: str) -> RegressionMetrics:
-    """MSE, MAE, R2 and Spearman of float (clips,) against float (clips,), both in `space`."""
+    """Every metric of float (clips,) against float (clips,), both in `space`."""
     true, guess = _pair(truth, predicted)
-    error = guess - true
-    spread = float(((true - true.mean()) ** 2).mean())
-    mse = float((error**2).mean())
     return RegressionMetrics(
         space=space,
         clips=true.size,
-        mse=mse,
-        mae=float(np.abs(error).mean()),
-        r2=1 - mse / spread if spread > 0 else None,
+        mse=mse(true, guess),
+        mae=mae(true, guess),
+        r2=r2(true, guess),
         spearman=spearman(true, guess),
+        nmse=nmse(true, guess),
+        pearson=pearson(true, guess),
+        kendall=kendall(true, guess),
     )
 
 
@@ -96,7 +157,7 @@ def both_spaces(target: Target, truth_z: ArrayLike, predicted_z: ArrayLike) -> l
 
 
 def quartile_metrics(truth: ArrayLike, predicted: ArrayLike) -> QuartileMetrics:
-    """Accuracy and macro F1 of quartiles 0..3, int (clips,); a quartile with no clip in truth or prediction is left out of macro F1."""
+    """Figures of quartiles 0..3, int (clips,); a quartile with no clip in truth or prediction is left out of macro F1."""
     true, guess = np.asarray(truth, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
     _same_shape(true, guess)
     sizes = np.bincount(true, minlength=QUARTILES)
@@ -105,7 +166,18 @@ def quartile_metrics(truth: ArrayLike, predicted: ArrayLike) -> QuartileMetrics:
         accuracy=float((true == guess).mean()),
         macro_f1=float(f1_score(true, guess, average="macro")),
         class_sizes=(int(sizes[0]), int(sizes[1]), int(sizes[2]), int(sizes[3])),
+        quadratic_kappa=quadratic_kappa(true, guess),
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion_matrix(true, guess, labels=range(QUARTILES))),
     )
+
+
+def quadratic_kappa(truth: ArrayLike, predicted: ArrayLike) -> float | None:
+    """Cohen's kappa with quadratic weights of quartiles 0..3; None where truth and prediction are one same quartile."""
+    true, guess = np.asarray(truth, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
+    _same_shape(true, guess)
+    if np.ptp(np.concatenate([true, guess])) == 0:
+        return None
+    return float(cohen_kappa_score(true, guess, weights="quadratic", labels=range(QUARTILES)))
 
 
 def interval_metrics(truth: ArrayLike, low: ArrayLike, high: ArrayLike, *, nominal: float, space: str) -> IntervalMetrics:
@@ -114,6 +186,15 @@ def interval_metrics(truth: ArrayLike, low: ArrayLike, high: ArrayLike, *, nomin
     _, top = _pair(truth, high)
     inside = (true >= bottom) & (true <= top)
     return IntervalMetrics(space, true.size, nominal, float(inside.mean()), float((top - bottom).mean()))
+
+
+def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None
+    both = np.stack([first, second])
+    both -= both.mean(axis=1, keepdims=True)
+    scale = np.sqrt((both**2).sum(axis=1)).prod()
+    return float((both[0] * both[1]).sum() / scale) if scale > 0 else None
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

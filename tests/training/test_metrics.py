@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import kendalltau, pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
 from shortcast.errors import DataError
 from shortcast.runtime.target import Target
-from shortcast.training.metrics import both_spaces, interval_metrics, quartile_metrics, regression_metrics, spearman, standardised_space
+from shortcast.training.metrics import (
+    REGRESSION_METRICS,
+    both_spaces,
+    interval_metrics,
+    quadratic_kappa,
+    quartile_metrics,
+    regression_metrics,
+    spearman,
+    standardised_space,
+)
 
 
 @pytest.fixture
@@ -26,6 +35,16 @@ def test_regression_metrics_agree_with_scikit_learn_and_scipy(pairs: tuple[np.nd
     assert found.mae == pytest.approx(mean_absolute_error(truth, predicted))
     assert found.r2 == pytest.approx(r2_score(truth, predicted))
     assert found.spearman == pytest.approx(spearmanr(truth, predicted).statistic)
+    assert found.pearson == pytest.approx(pearsonr(truth, predicted).statistic)
+    assert found.kendall == pytest.approx(kendalltau(truth, predicted).statistic)
+    assert found.nmse == pytest.approx(mean_squared_error(truth, predicted) / np.var(truth))
+
+
+def test_every_metric_by_name_is_the_figure_of_that_name(pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    found = regression_metrics(*pairs, space="z")
+    assert {name: metric(*pairs) for name, metric in REGRESSION_METRICS.items()} == {
+        name: getattr(found, name) for name in ("mse", "mae", "nmse", "r2", "spearman", "pearson", "kendall")
+    }
 
 
 def test_the_figure_is_of_the_whole_split_and_not_of_its_batches(pairs: tuple[np.ndarray, np.ndarray]) -> None:
@@ -36,8 +55,10 @@ def test_the_figure_is_of_the_whole_split_and_not_of_its_batches(pairs: tuple[np
 
 def test_what_does_not_exist_for_a_constant_is_none() -> None:
     constant_truth = regression_metrics([1.0, 1.0], [0.0, 2.0], space="z")
-    assert (constant_truth.r2, constant_truth.spearman) == (None, None)
-    assert regression_metrics([0.0, 1.0], [3.0, 3.0], space="z").spearman is None
+    names = ("r2", "nmse", "spearman", "pearson", "kendall")
+    assert [getattr(constant_truth, name) for name in names] == [None] * 5
+    constant_guess = regression_metrics([0.0, 1.0], [0.1, 0.1], space="z")
+    assert [getattr(constant_guess, name) for name in names[2:]] == [None] * 3
 
 
 def test_predicting_the_mean_has_r2_zero_and_mse_of_the_variance() -> None:
@@ -67,6 +88,17 @@ def test_quartiles() -> None:
     assert found.accuracy == pytest.approx(4 / 6)
     assert found.macro_f1 == pytest.approx((0.5 + 2 / 3 + 1 + 2 / 3) / 4)
     assert found.class_sizes == (2, 1, 1, 2)
+    assert found.confusion == ((1, 1, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (1, 0, 0, 1))
+
+
+def test_quadratic_kappa_is_one_when_all_are_right_and_punishes_far_errors() -> None:
+    truth = [0, 0, 1, 1, 2, 2, 3, 3]
+    near, far = [1, 0, 1, 1, 2, 2, 3, 3], [3, 0, 1, 1, 2, 2, 3, 3]
+    assert quadratic_kappa(truth, truth) == pytest.approx(1.0)
+    expected = sum((i - j) ** 2 * truth.count(i) * near.count(j) for i in range(4) for j in range(4)) / 8
+    assert quadratic_kappa(truth, near) == pytest.approx(1 - 1 / expected)
+    assert quadratic_kappa(truth, far) < quadratic_kappa(truth, near)  # type: ignore[operator]
+    assert quadratic_kappa([2, 2], [2, 2]) is None
 
 
 def test_coverage_counts_both_ends_as_inside() -> None:
