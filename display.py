@@ -186,7 +186,7 @@ def bundle_tables(bundle: Bundle) -> list[Table]:
         for graph in precisions.values():
             precision = graph["precision"]
             graphs.add_row(name, precision["declared"], _join(precision["measured"]), _specs(graph["inputs"]), _specs(graph["outputs"]))
-    return [about, files, graphs, *card_tables(manifest.card)]
+    return [about, files, graphs, parity_table(bundle.parity_report()), *card_tables(manifest.card)]
 
 
 def card_tables(card: Mapping[str, Any]) -> list[Table]:

@@ -21,6 +21,7 @@ from typing import Any
 
 from ..errors import BundleError, DataError
 from .contract import Contract
+from .parity import ParityRow
 from .target import Target
 
 SCHEMA = "1.0"
@@ -148,10 +149,9 @@ class Bundle:
     def golden(self) -> Path:
         return self.path / GOLDEN
 
-    @property
-    def parity_report(self) -> dict[str, Any]:
+    def parity_report(self) -> list[ParityRow]:
         """What the export measured against PyTorch."""
-        return _read_json(self.path / PARITY_REPORT)
+        return [ParityRow.from_json(row) for row in _read_json(self.path / PARITY_REPORT)["rows"]]
 
 
 def demo_bundle() -> Path:

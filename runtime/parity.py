@@ -39,6 +39,11 @@ class ParityRow:
         """Plain JSON values."""
         return {**asdict(self), "shape": list(self.shape)}
 
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> ParityRow:
+        """Reads what `to_json` wrote."""
+        return cls(**{**plain, "shape": tuple(plain["shape"]), "tolerance": Tolerance(**plain["tolerance"])})
+
 
 def compare_tensors(
     check: str, reference: Mapping[str, NDArray[Any]], candidate: Mapping[str, NDArray[Any]], tolerances: Mapping[str, Tolerance]

@@ -152,7 +152,9 @@ def test_verify_inspect_and_doctor_on_the_demo_bundle(demo: Path) -> None:
     verified = shortcast("verify", demo)
     assert verified.returncode == 0, verified.stderr
     assert "golden stream equals batch" in verified.stdout.decode()
-    assert b"synthetic" in shortcast("inspect", demo).stdout
+    inspected = shortcast("inspect", demo).stdout
+    assert b"synthetic" in inspected
+    assert b"parity with PyTorch" in inspected
     assert json.loads(shortcast("inspect", demo, "--json").stdout)["id"]
     doctor = shortcast("doctor")
     assert doctor.returncode == 0, doctor.stdout

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 def test_the_bundle_says_what_it_is(trained: "Trained") -> None:
     bundle = Bundle.open(trained.bundle)
-    assert {row["check"].split(",")[0] for row in bundle.parity_report["rows"]} == {"visual", "fusion"}
-    assert all(row["passed"] for row in bundle.parity_report["rows"])
+    assert {row.check.split(",")[0] for row in bundle.parity_report()} == {"visual", "fusion"}
+    assert all(row.passed for row in bundle.parity_report())
     visual = bundle.manifest.graphs["visual"]["fp32"]
     assert visual["precision"]["declared"] == "fp32"
     floats = {name: count for name, count in visual["precision"]["measured"].items() if name.startswith("float")}
