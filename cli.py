@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import __version__
-from .errors import DataError, MediaError, ShortcastError
+from .cli_data import ForceOption, data_app
+from .errors import MediaError, ShortcastError
+from .terminal import console, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from rich.console import Console
 
     from .runtime.media import ReadOptions
     from .runtime.score import Score
@@ -39,7 +39,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     epilog="Exit codes: 0 ok · 1 an input or a run failed · 2 usage · 3 parity outside tolerance · 130 interrupted",
 )
-data_app = typer.Typer(help="Make and look after sets of clips.", no_args_is_help=True, rich_markup_mode="rich")
 app.add_typer(data_app, name="data")
 
 
@@ -73,27 +72,12 @@ class Transform(str, Enum):
     none = "none"
 
 
-class ImportFormat(str, Enum):
-    """What `data import` reads."""
-
-    auto = "auto"
-    yt_dlp = "yt-dlp"
-    research_api = "research-api"
-    tiktok_web = "tiktok-web"
-    tiktok_scraper = "tiktok-scraper"
-    pyktok = "pyktok"
-    youtube_api = "youtube-api"
-    csv = "csv"
-    jsonl = "jsonl"
-
-
 BundleOption = Annotated[Path | None, typer.Option("--bundle", "-b", help="The bundle to score with.", show_default="the demo bundle")]
 WhisperOption = Annotated[
     Path | None, typer.Option("--whisper", help="Directory with the Whisper weights in CTranslate2 form.", show_default="looked for")
 ]
 EngineOption = Annotated[Backend, typer.Option("--engine", help="Engine backend; what is asked for is used, or it is an error.")]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where the engines run; never falls back.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -138,7 +122,7 @@ def _open_scorer(
 
     opened = Bundle.open(bundle or demo_bundle())
     if bundle is None:
-        _say(f"no --bundle given: this is the demo bundle, trained on {opened.manifest.card['source']}")
+        say(f"no --bundle given: this is the demo bundle, trained on {opened.manifest.card['source']}")
     return Scorer(opened, backend=_backend(engine), device=device.value, whisper=whisper, threads=threads, transcribe=transcribe)
 
 
@@ -150,7 +134,7 @@ def _printer(*, as_table: bool, every_chunk: bool) -> Callable[[Score], None]:
     if as_table:
         from .display import ScoreTable
 
-        show = ScoreTable(_console()).show
+        show = ScoreTable(console()).show
     else:
 
         def show(score: Score) -> None:
@@ -165,7 +149,7 @@ def _score_one(scorer: Scorer, source: str, options: ReadOptions, show: Callable
         for current in scorer.stream(source, options=options):
             show(current)
     except MediaError as error:
-        _say(str(error))
+        say(str(error))
         return False
     return True
 
@@ -231,121 +215,9 @@ def train(
     with StageBars() as bars:
         report = train_model(manifest, output, options=options, progress=bars.show)
     for failed in report.failed:
-        _say(f"left out {failed.id}: {failed.reason}")
-    _console().print(training_table(report.held_out.to_json()))
-    _say(f"wrote {output}; next: shortcast export {output} -o {output}.shortcast")
-
-
-@data_app.command(epilog="Example:\n\n  shortcast data synth -o clips --clips 300 --seed 7")
-def synth(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to fill.", show_default=False)],
-    clips: Annotated[int, typer.Option(min=1, help="How many clips.")] = 300,
-    seed: Annotated[int, typer.Option(help="Clip i depends on the seed and i alone.")] = 0,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes that render.", show_default="the CPU quota")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Use a folder that holds something else.")] = False,
-) -> None:
-    """Make real encoded clips whose success follows a documented rule, so that a known ceiling exists.
-
-    An interrupted call goes on where it stopped when the same command is given again.
-    """
-    from .display import StageBars
-    from .runtime.cpu import available_cpus
-    from .training.synth import synthesise
-
-    with StageBars() as bars:
-        manifest = synthesise(
-            output,
-            clips=clips,
-            seed=seed,
-            jobs=jobs or available_cpus(),
-            force=force,
-            progress=lambda done, total: bars.advance("clips", done, total),
-        )
-    _say(f"wrote {manifest}; next: shortcast train {manifest} -o model")
-
-
-@data_app.command(
-    "import",
-    epilog="Examples:\n\n  shortcast data import clips -o clips/manifest.jsonl\n\n"
-    "  shortcast data import posts.csv --media clips -o manifest.jsonl --require views",
-)
-def import_(
-    source: Annotated[
-        Path, typer.Argument(metavar="DIR|FILE", help="A folder of videos with counts, or a file of counts.", show_default=False)
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The manifest to make: .jsonl or .parquet.", show_default=False)],
-    format_: Annotated[
-        ImportFormat, typer.Option("--format", help="What the counts are; auto tells it from structure.")
-    ] = ImportFormat.auto,
-    media: Annotated[Path | None, typer.Option(help="Folder of the videos.", show_default="the source's folder")] = None,
-    keep_text: Annotated[bool, typer.Option("--keep-text", help="Keep names, handles, descriptions and addresses.")] = False,
-    salt_file: Annotated[Path | None, typer.Option(help="Key for authors and music.", show_default="salt beside the manifest")] = None,
-    require: Annotated[
-        list[str] | None, typer.Option(help="Leave out rows without this count; may be repeated.", show_default=False)
-    ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the whole report as JSON.", show_default=False)] = None,
-    force: ForceOption = False,
-) -> None:
-    """Make a manifest from videos and the counts that came with them; everything that doesn't fit is listed."""
-    from .display import StageBars
-    from .training.importing import ImportOptions, import_clips
-
-    options = ImportOptions(format_.value, media, keep_text, salt_file, tuple(require or ()), force)
-    with StageBars() as bars:
-        result = import_clips(source, output, options=options, progress=lambda done, total: bars.advance("hashing", done, total))
-    if report is not None:
-        _write_json(report, result.to_json())
-    print(result.summary())
-    _say(f"wrote {output}; next: shortcast data audit {output}")
-
-
-@data_app.command(
-    epilog="Examples:\n\n  shortcast data audit manifest.jsonl\n\n"
-    "  shortcast data audit labels.csv --target likes --column author=outlet --column created_at=created_hour"
-)
-def audit(
-    labels: Annotated[
-        Path, typer.Argument(metavar="MANIFEST|TABLE", help="A manifest, or a CSV, JSON or Parquet table.", show_default=False)
-    ],
-    target: Annotated[str, typer.Option(help="Which column is to be predicted.")] = "views",
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ROLE=NAME",
-            help="Which column is id, author, music, split, created_at, crawled_at or a count; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    as_json: Annotated[Path | None, typer.Option("--json", help="Write everything measured and found as JSON.", show_default=False)] = None,
-    seed: Annotated[int, typer.Option(help="Decides the random folds.")] = 0,
-) -> None:
-    """Look labels over before training: impossible counts, tails, ties, ages, duplicates, and what a random split gives away."""
-    from .display import audit_tables
-    from .training.audit import audit_file
-
-    report = audit_file(labels, target=target, columns=_roles(column), seed=seed)
-    if as_json is not None:
-        _write_json(as_json, report.to_json())
-    for table in audit_tables(report):
-        _console().print(table, "")
-
-
-@data_app.command(epilog="Example:\n\n  shortcast data outliers labels.csv --target likes --top 0.01 > study.json")
-def outliers(
-    labels: Annotated[
-        Path, typer.Argument(metavar="MANIFEST|TABLE", help="A manifest, or a CSV, JSON or Parquet table.", show_default=False)
-    ],
-    target: Annotated[str, typer.Option(help="Which column to study.")] = "views",
-    column: Annotated[
-        list[str] | None, typer.Option(metavar="ROLE=NAME", help="As in `data audit`; may be repeated.", show_default=False)
-    ] = None,
-    top: Annotated[float, typer.Option(help="Share of the rows that count as farthest out.")] = 0.01,
-) -> None:
-    """Print, as JSON, what the rows farthest out do to every loss of simple predictors, raw and transformed."""
-    from .training.outliers import study_file
-
-    study = study_file(labels, target=target, columns=_roles(column), top=top)
-    print(json.dumps(study.to_json()))
+        say(f"left out {failed.id}: {failed.reason}")
+    console().print(training_table(report.held_out.to_json()))
+    say(f"wrote {output}; next: shortcast export {output} -o {output}.shortcast")
 
 
 @app.command(epilog="Example:\n\n  shortcast export my-model -o my-model.shortcast")
@@ -362,9 +234,9 @@ def export(
 
     clip = golden or Path(__file__).parent / "samples" / "sample.mp4"
     options = ExportOptions(golden_clip=clip, whisper=whisper, force=force, command=shlex.join(["shortcast", *sys.argv[1:]]))
-    rows = export_bundle(checkpoint, output, options, say=_say)
-    _console().print(parity_table(rows))
-    _say(f"wrote {output}")
+    rows = export_bundle(checkpoint, output, options, say=say)
+    console().print(parity_table(rows))
+    say(f"wrote {output}")
 
 
 @app.command(epilog="Examples:\n\n  shortcast verify my-model.shortcast\n\n  shortcast verify my-model.shortcast --no-sound")
@@ -383,10 +255,10 @@ def verify(
 
     opened = Bundle.open(bundle)
     rows = list(verify_bundle(opened, backend=_backend(engine), device=device.value, whisper=whisper, sound=sound))
-    _console().print(parity_table(rows))
+    console().print(parity_table(rows))
     require_parity(rows)
     checked = "every file and every stage agree" if sound else "every file and the stages without sound agree"
-    _say(f"{bundle}: {checked} with what the exporting machine measured")
+    say(f"{bundle}: {checked} with what the exporting machine measured")
 
 
 @app.command(epilog="Example:\n\n  shortcast inspect my-model.shortcast")
@@ -403,7 +275,7 @@ def inspect(
         print(opened.manifest.dumps(), end="")
         return
     for table in bundle_tables(opened):
-        _console().print(table, "")
+        console().print(table, "")
 
 
 @app.command()
@@ -413,33 +285,8 @@ def doctor() -> None:
     from .runtime.doctor import examine
 
     findings = list(examine())
-    _console().print(doctor_table(findings))
+    console().print(doctor_table(findings))
     raise typer.Exit(1 if any(finding.problem for finding in findings) else 0)
-
-
-def _roles(columns: list[str] | None) -> dict[str, str]:
-    """`["author=outlet"]` -> `{"author": "outlet"}`."""
-    if any("=" not in one for one in columns or ()):
-        raise typer.BadParameter("expected ROLE=NAME, such as author=outlet", param_hint="--column")
-    return dict(one.split("=", 1) for one in columns or ())
-
-
-def _write_json(path: Path, plain: object) -> None:
-    try:
-        path.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _console() -> Console:
-    """stdout; a pipe gets a width that cuts nothing."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 160)
-
-
-def _say(message: str) -> None:
-    print(f"shortcast: {message}", file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -448,7 +295,7 @@ def main() -> None:
 
     def interrupt(number: int, _frame: object) -> None:
         interrupts.append(number)
-        _say("interrupted")
+        say("interrupted")
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)
@@ -458,7 +305,7 @@ def main() -> None:
         # A library may turn the interrupt into an error of its own: what the user did counts, not what came of it.
         if interrupts:
             sys.exit(_INTERRUPTED)
-        _say(str(error))
+        say(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)

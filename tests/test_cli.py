@@ -233,7 +233,7 @@ def test_ctrl_c_during_an_export_leaves_nothing(trained: "Trained", tmp_path: Pa
 
 
 def test_the_import_command_offers_every_format() -> None:
-    from shortcast.cli import ImportFormat
+    from shortcast.cli_data import ImportFormat
     from shortcast.training.formats import FORMATS
 
     assert tuple(choice.value for choice in ImportFormat) == FORMATS
