@@ -5,29 +5,42 @@ Everything is computed over the whole split. The pictures-alone and sound-alone 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..models.dual_transformer import DualTransformer
 from ..runtime.target import Target
+from .bootstrap import Bootstrap, ConfidenceInterval
 from .fit_regressor import EmbeddedClip, LabelledClips, collate
 from .metrics import (
+    REGRESSION_METRICS,
     IntervalMetrics,
     QuartileMetrics,
     RegressionMetrics,
     both_spaces,
     interval_metrics,
+    mae,
+    mse,
     quartile_metrics,
     regression_metrics,
+    spearman,
     standardised_space,
 )
 
+MODEL = "pictures and sound"
+TRAIN_MEAN = "the training mean"
+"""Names of predictors; the other two are `pictures alone` and `sound alone`."""
+COMPARED = ("mse", "mae", "spearman")
+"""Metrics whose paired difference to the whole model is given."""
+OUTLIER_PERCENTS = (0, 1, 5, 10)
 _BATCH = 32
+_STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""Chunks seen, where the error against seconds seen is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +59,24 @@ class Prediction:
     def index_at(self, seconds: float) -> int:
         """The last chunk that has ended when so many seconds have been seen; the first chunk where none has."""
         return max(0, int(np.searchsorted(self.end_s, seconds + 1e-6)) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What a model says of the same clips, whole and with one of the modalities masked."""
+
+    whole: Sequence[Prediction]
+    pictures_alone: Sequence[Prediction]
+    sound_alone: Sequence[Prediction]
+
+    def finals(self) -> dict[str, NDArray[np.float64]]:
+        """Scores after the whole clip by name of the predictor, the training mean included: float64 (clips,), standardised units."""
+        return {
+            MODEL: _final(self.whole),
+            "pictures alone": _final(self.pictures_alone),
+            "sound alone": _final(self.sound_alone),
+            TRAIN_MEAN: np.zeros(len(self.whole)),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +133,11 @@ def predict(model: DualTransformer, clips: Sequence[EmbeddedClip], *, pictures: 
     return predictions
 
 
+def predict_all(model: DualTransformer, clips: Sequence[EmbeddedClip]) -> Predictions:
+    """Scores every prefix of every clip by pictures and sound, by pictures alone and by sound alone; `model` in evaluation mode."""
+    return Predictions(predict(model, clips), predict(model, clips, sound=False), predict(model, clips, pictures=False))
+
+
 def evaluate(model: DualTransformer, labelled: LabelledClips, target: Target) -> Evaluation:
     """Every figure of one split.
 
@@ -110,21 +146,143 @@ def evaluate(model: DualTransformer, labelled: LabelledClips, target: Target) ->
         labelled: the split's clips.
         target: as fitted on the training split.
     """
-    predictions = predict(model, labelled.clips)
-    last = np.stack([prediction.quantiles[-1] for prediction in predictions])
-    levels = model.config.quantile_levels
+    return evaluate_predictions(predict_all(model, labelled.clips), labelled, target, model.config.quantile_levels)
+
+
+def evaluate_predictions(predictions: Predictions, labelled: LabelledClips, target: Target, levels: Sequence[float]) -> Evaluation:
+    """Every figure of one split from what was predicted for it; `levels` are those of the predicted quantiles."""
+    whole = predictions.whole
+    last = np.stack([prediction.quantiles[-1] for prediction in whole])
     counts = np.bincount(labelled.quartile)
     return Evaluation(
-        clips=len(predictions),
-        whole_clip=both_spaces(target, labelled.z, _final(predictions)),
-        train_mean_baseline=both_spaces(target, labelled.z, np.zeros(len(predictions))),
-        pictures_alone=both_spaces(target, labelled.z, _final(predict(model, labelled.clips, sound=False))),
-        sound_alone=both_spaces(target, labelled.z, _final(predict(model, labelled.clips, pictures=False))),
-        quartiles=quartile_metrics(labelled.quartile, [prediction.quartile[-1] for prediction in predictions]),
+        clips=len(whole),
+        whole_clip=both_spaces(target, labelled.z, _final(whole)),
+        train_mean_baseline=both_spaces(target, labelled.z, np.zeros(len(whole))),
+        pictures_alone=both_spaces(target, labelled.z, _final(predictions.pictures_alone)),
+        sound_alone=both_spaces(target, labelled.z, _final(predictions.sound_alone)),
+        quartiles=quartile_metrics(labelled.quartile, [prediction.quartile[-1] for prediction in whole]),
         majority_quartile_accuracy=float(counts.max() / counts.sum()),
         interval=interval_metrics(labelled.z, last[:, 0], last[:, -1], nominal=levels[-1] - levels[0], space=standardised_space(target)),
-        by_seconds=_by_seconds(predictions, labelled.z, target),
+        by_seconds=_by_seconds(whole, labelled.z, target),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PredictorFigures:
+    """Every metric of one predictor in one space, with its interval."""
+
+    predictor: str
+    space: str
+    metrics: Mapping[str, ConfidenceInterval]
+    """By the names of `metrics.REGRESSION_METRICS`."""
+    less_model: Mapping[str, ConfidenceInterval]
+    """This predictor's metric less that of the whole model, paired, for `COMPARED`; empty for the model itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixFigures:
+    """How good the score is after some seconds, in standardised units; a clip that is over by then gives its last score."""
+
+    seconds: float
+    clips_still_running: int
+    mse: ConfidenceInterval
+    mae: ConfidenceInterval
+    spearman: ConfidenceInterval
+
+
+@dataclass(frozen=True, slots=True)
+class LevelFigures:
+    """How often the truth lies at or below a predicted quantile; the same in every space, for transforms keep order."""
+
+    nominal: float
+    measured: ConfidenceInterval
+
+
+@dataclass(frozen=True, slots=True)
+class OutlierFigures:
+    """Errors without the clips whose truth is farthest from the training mean, in one space; the predictors stay as they are."""
+
+    space: str
+    percent: float
+    left_out: int
+    mse: float
+    mae: float
+    train_mean_mse: float
+    train_mean_mae: float
+
+
+def predictor_figures(
+    finals: Mapping[str, NDArray[np.float64]], z: NDArray[np.float64], target: Target, bootstrap: Bootstrap
+) -> list[PredictorFigures]:
+    """Every metric of every predictor in both spaces.
+
+    Args:
+        finals: as `Predictions.finals` gives them.
+        z: float64 (clips,), the truth in standardised units.
+        target: as fitted on the training split.
+        bootstrap: of the same clips.
+    """
+    found = []
+    for space, restore in ((standardised_space(target), np.asarray), (target.name, target.restore)):
+        truth = restore(z)
+        model = restore(finals[MODEL])
+        for name, scores in finals.items():
+            guess = restore(scores)
+            metrics = {key: bootstrap.interval(metric, truth, guess) for key, metric in REGRESSION_METRICS.items()}
+            compared = () if name == MODEL else COMPARED
+            less = {key: bootstrap.difference(REGRESSION_METRICS[key], truth, guess, model) for key in compared}
+            found.append(PredictorFigures(name, space, metrics, less))
+    return found
+
+
+def prefix_figures(
+    predictions: Sequence[Prediction], z: NDArray[np.float64], bootstrap: Bootstrap, *, chunk_s: float
+) -> list[PrefixFigures]:
+    """Errors after 1, 2, 3, 4, 6, 8, 12, ... chunks and at last after the longest clip, in standardised units."""
+    lengths = np.array([prediction.end_s[-1] for prediction in predictions])
+    moments = [steps * chunk_s for steps in _STEPS if steps * chunk_s < lengths.max()]
+    found = []
+    for seconds in (*moments, float(lengths.max())):
+        scores = np.array([prediction.score[prediction.index_at(seconds)] for prediction in predictions])
+        intervals = (bootstrap.interval(metric, z, scores) for metric in (mse, mae, spearman))
+        found.append(PrefixFigures(seconds, int((lengths > seconds).sum()), *intervals))
+    return found
+
+
+def calibration(
+    predictions: Sequence[Prediction], z: NDArray[np.float64], levels: Sequence[float], bootstrap: Bootstrap
+) -> list[LevelFigures]:
+    """Nominal and measured level of every quantile predicted after the whole clip."""
+    last = np.stack([prediction.quantiles[-1] for prediction in predictions])
+    return [LevelFigures(level, bootstrap.interval(_share_below, z, last[:, column])) for column, level in enumerate(levels)]
+
+
+def outlier_sensitivity(
+    scores: NDArray[np.float64], z: NDArray[np.float64], target: Target, percents: Sequence[float] = OUTLIER_PERCENTS
+) -> list[OutlierFigures]:
+    """MSE and MAE without the clips farthest out, in both spaces.
+
+    Args:
+        scores: float64 (clips,), predictions in standardised units.
+        z: float64 (clips,), the truth in standardised units.
+        target: as fitted on the training split.
+        percents: of the clips left out, rounded up to whole clips; one that would leave none is passed over.
+    """
+    found = []
+    for space, restore in ((standardised_space(target), np.asarray), (target.name, target.restore)):
+        truth, guess, mean = restore(z), restore(scores), restore(np.zeros_like(z))
+        order = np.argsort(np.abs(truth - mean), kind="stable")
+        for percent in percents:
+            left_out = int(np.ceil(percent / 100 * len(z)))
+            kept = order[: len(z) - left_out]
+            if len(kept):
+                errors = (metric(truth[kept], guesses[kept]) for guesses in (guess, mean) for metric in (mse, mae))
+                found.append(OutlierFigures(space, percent, left_out, *errors))
+    return found
+
+
+def _share_below(truth: ArrayLike, quantile: ArrayLike) -> float:
+    return float((np.asarray(truth) <= np.asarray(quantile)).mean())
 
 
 def _final(predictions: Sequence[Prediction]) -> NDArray[np.float64]:
