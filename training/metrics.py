@@ -117,7 +117,7 @@ def kendall(truth: ArrayLike, predicted: ArrayLike) -> float | None:
     first, second = _pair(truth, predicted)
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return None
-    return float(kendalltau(first, second, method="asymptotic").statistic)  # the method is that of the p-value, which is not used
+    return float(kendalltau(first, second).statistic)
 
 
 REGRESSION_METRICS: dict[str, Metric] = {

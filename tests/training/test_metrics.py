@@ -61,6 +61,11 @@ def test_what_does_not_exist_for_a_constant_is_none() -> None:
     assert [getattr(constant_guess, name) for name in names[2:]] == [None] * 3
 
 
+def test_two_clips_are_enough_for_every_metric() -> None:
+    found = regression_metrics([1.0, 2.0], [1.0, 3.0], space="z")
+    assert (found.spearman, found.pearson, found.kendall) == pytest.approx((1.0, 1.0, 1.0))
+
+
 def test_predicting_the_mean_has_r2_zero_and_mse_of_the_variance() -> None:
     truth = np.array([1.0, 2.0, 6.0])
     found = regression_metrics(truth, np.full(3, truth.mean()), space="views")
