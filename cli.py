@@ -17,7 +17,7 @@ import typer
 
 from . import __version__
 from .cli_data import ForceOption, data_app
-from .errors import MediaError, ShortcastError
+from .errors import DataError, MediaError, ShortcastError
 from .terminal import console, say
 
 if TYPE_CHECKING:
@@ -61,6 +61,15 @@ class Device(str, Enum):
 
     cpu = "cpu"
     cuda = "cuda"
+
+
+class Part(str, Enum):
+    """Which clips of a manifest are evaluated."""
+
+    train = "train"
+    val = "val"
+    test = "test"
+    all = "all"
 
 
 class Transform(str, Enum):
@@ -218,6 +227,37 @@ def train(
         say(f"left out {failed.id}: {failed.reason}")
     console().print(training_table(report.held_out.to_json()))
     say(f"wrote {output}; next: shortcast export {output} -o {output}.shortcast")
+
+
+@app.command(epilog="Example:\n\n  shortcast evaluate my-model clips/manifest.jsonl -o my-model.report")
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint directory.", show_default=False)],
+    manifest: Annotated[Path, typer.Argument(help="JSON lines: one clip a line, with its path and its counts.", show_default=False)],
+    part: Annotated[Part, typer.Option(help="Which clips; the model's own manifest is split as it was at training.")] = Part.test,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the page and the JSON.", show_default=False)] = None,
+    resamples: Annotated[int, typer.Option(min=1, help="Draws of the bootstrap, by author.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Decides the draws.")] = 0,
+    features_dir: Annotated[Path | None, typer.Option(help="Cache of decoded clips.", show_default="CHECKPOINT.run/features")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes that read clips.", show_default="the CPU quota")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads PyTorch computes with.", show_default="the CPU quota")] = None,
+    whisper: WhisperOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Measure a checkpoint on clips, with confidence intervals, and write a report that any browser opens."""
+    from .display import StageBars, training_table
+    from .training.evaluate import EvaluateOptions, evaluate_checkpoint
+    from .training.report import write_report
+
+    if output is not None and output.exists() and not force:
+        raise DataError(f"{output} exists; give --force to replace it")
+    options = EvaluateOptions(resamples=resamples, seed=seed, features_dir=features_dir, whisper=whisper, jobs=jobs, threads=threads)
+    with StageBars() as bars:
+        report = evaluate_checkpoint(checkpoint, manifest, part=part.value, options=options, progress=bars.show)
+    for failed in report.failed:
+        say(f"left out {failed.id}: {failed.reason}")
+    console().print(training_table(report.figures.to_json(), title=f"{part.value}: {report.figures.clips} clips"))
+    if output is not None:
+        say(f"wrote {write_report(report, output, force=force)}")
 
 
 @app.command(epilog="Example:\n\n  shortcast export my-model -o my-model.shortcast")

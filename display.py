@@ -126,13 +126,14 @@ class StageBars:
         self._progress.stop()
 
 
-def training_table(held_out: Mapping[str, Any]) -> Table:
-    """Figures of the test split, beside the train-mean baseline, in every space they were measured in.
+def training_table(held_out: Mapping[str, Any], *, title: str = "") -> Table:
+    """Figures of a split, beside the train-mean baseline, in every space they were measured in.
 
     Args:
         held_out: an `Evaluation` as JSON, also found in a bundle's card.
+        title: what the clips are, where they are not the held-out ones.
     """
-    table = Table(title=f"on {held_out['clips']} held-out clips")
+    table = Table(title=title or f"on {held_out['clips']} held-out clips")
     for column in ("predictor", "space", "MSE", "MAE", "R2", "Spearman"):
         table.add_column(column, justify="left" if column in ("predictor", "space") else "right")
     for label, key in _PREDICTORS.items():

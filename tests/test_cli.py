@@ -15,7 +15,19 @@ import pytest
 if TYPE_CHECKING:
     from tests.conftest import Trained
 
-COMMANDS = ["score", "train", "data synth", "data import", "data audit", "data outliers", "export", "verify", "inspect", "doctor"]
+COMMANDS = [
+    "score",
+    "train",
+    "evaluate",
+    "data synth",
+    "data import",
+    "data audit",
+    "data outliers",
+    "export",
+    "verify",
+    "inspect",
+    "doctor",
+]
 WITH_EXAMPLES = [command for command in COMMANDS if command != "doctor"]
 
 
@@ -203,6 +215,11 @@ def test_train_export_and_score_by_command(trained: "Trained", sample: Path, tmp
     again = shortcast("train", trained.manifest, "-o", tmp_path / "model", *options)
     assert again.returncode == 1
     assert b"--force" in again.stderr
+    done = shortcast(
+        "evaluate", tmp_path / "model", trained.manifest, "-o", tmp_path / "report", "--resamples", 20, "--features-dir", features
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert (tmp_path / "report" / "index.html").is_file()
     done = shortcast("export", tmp_path / "model", "-o", tmp_path / "model.shortcast")
     assert done.returncode == 0, done.stderr.decode()
     (score,) = lines(shortcast("score", sample, "-b", tmp_path / "model.shortcast"))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ from .evaluation import (
 from .fit_autoencoder import embed_clip
 from .fit_regressor import EmbeddedClip, LabelledClips
 from .metrics import standardised_space
-from .run import Progress, ProgressEvent, silent
+from .run import Progress, ProgressEvent, silent, torch_threads
 from .splits import Split, split_clips
 from .targets import target_values
 
@@ -207,7 +206,7 @@ def evaluate_checkpoint(
     loaded = load_checkpoint(checkpoint)
     sources = _Sources.read(checkpoint, manifest, loaded.card, part, options)
     values = target_values(sources.rows, loaded.target.name)
-    with _torch_threads(options.threads or available_cpus()), torch.inference_mode():
+    with torch_threads(options.threads or available_cpus()), torch.inference_mode():
         measured = _measure(loaded, sources, values, options, progress)
     return _report(loaded, sources, options, measured)
 
@@ -406,13 +405,3 @@ def _reconstruct(model: ConvLSTMAutoencoder, clip: ReadyClip, features: ClipFeat
 def _as_bytes(pictures: Tensor) -> NDArray[np.uint8]:
     """float32 (K, 3, H, W) in [0, 1] -> uint8 (K, H, W, 3)."""
     return (pictures.clamp(0, 1) * 255).round().permute(0, 2, 3, 1).to(torch.uint8).numpy()
-
-
-@contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

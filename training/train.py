@@ -32,7 +32,7 @@ from .fit_autoencoder import STAGE as AUTOENCODER
 from .fit_autoencoder import AutoencoderOptions, AutoencoderReport, embed_clip, fit_autoencoder
 from .fit_regressor import STAGE as REGRESSOR
 from .fit_regressor import EmbeddedClip, LabelledClips, RegressorOptions, RegressorReport, fit_regressor
-from .run import Progress, ProgressEvent, RunDirectory, State, silent
+from .run import Progress, ProgressEvent, RunDirectory, State, silent, torch_threads
 from .splits import Crossing, Split, crossings_of, split_clips
 from .targets import fit_target, target_values
 
@@ -139,7 +139,7 @@ def train(manifest: Path, out: Path, *, options: TrainOptions = TrainOptions(), 
     if out.exists() and not options.force:
         raise CheckpointError(f"{out} exists; give --force to replace it")
     work = _Work(manifest, out, options, progress)
-    with _torch_threads(options.threads or available_cpus()):
+    with torch_threads(options.threads or available_cpus()):
         work.read_clips()
         autoencoder = work.fit_autoencoder()
         work.embed_clips()
@@ -342,16 +342,6 @@ def _by_part(split: Split, ready: Sequence[ReadyClip], failed: Sequence[FailedCl
 
 def _versions() -> dict[str, str]:
     return {"shortcast": __version__, "torch": str(torch.__version__), "numpy": np.__version__, "python": platform.python_version()}
-
-
-@contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager
