@@ -76,8 +76,6 @@ def test_json_of_the_first_version_is_read_and_still_written() -> None:
 
 
 def test_the_demo_bundles_target_is_read() -> None:
-    if not demo_bundle().is_dir():
-        pytest.skip("the demo bundle is not here")
     target = Bundle.open(demo_bundle()).manifest.target
     assert (target.transform, target.power, target.knots) == ("log1p", None, ())
 

@@ -14,7 +14,6 @@ SENTENCE = "Here is the secret trick!"
 
 @pytest.fixture(scope="module")
 def speaker() -> Speaker:
-    pytest.importorskip("espeakng_loader")
     return Speaker()
 
 

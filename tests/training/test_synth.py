@@ -14,8 +14,6 @@ from shortcast.training.clips import read_manifest
 from shortcast.training.render import ClipPlan, render
 from shortcast.training.synth import clip_row, plan_clip, synthesise
 
-pytest.importorskip("espeakng_loader")
-
 COUNT, SEED = 3, 11
 
 
