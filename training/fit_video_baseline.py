@@ -6,7 +6,7 @@ while training, they lie elsewhere in their spans for every update.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -94,6 +94,11 @@ class VideoBaselineReport:
 
     def to_json(self) -> dict[str, Any]:
         return {"history": [asdict(epoch) for epoch in self.history], "best_epoch": self.best_epoch}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> VideoBaselineReport:
+        """The exact inverse of `to_json`."""
+        return cls(tuple(VideoBaselineEpoch(**line) for line in plain["history"]), int(plain["best_epoch"]))
 
 
 def stage_of(config: VideoConfig) -> str:
