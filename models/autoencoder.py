@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CheckpointError
-from .convlstm import ConvLSTMCell, ConvLSTMEncoder, EncoderConfig, State
+from .convlstm import ConvLSTMCell, ConvLSTMEncoder, EncoderConfig, State, recomputed, runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,14 @@ class AutoencoderLoss(NamedTuple):
     total: Tensor
 
 
+class LossFrames(NamedTuple):
+    """How many real frames each term is a mean over, float32 (). Where a batch is cut into parts, those of the whole batch."""
+
+    reconstruct: Tensor
+    predict: Tensor
+    coarse: Tensor
+
+
 class CompositeDecoder(nn.Module):
     """Reconstructs the chunk, predicts the next one, and redraws thumbnails from the embedding."""
 
@@ -119,6 +127,13 @@ class ConvLSTMAutoencoder(nn.Module):
         """Both halves, freshly initialised."""
         return cls(ConvLSTMEncoder(encoder), CompositeDecoder(encoder, decoder))
 
+    def set_checkpointing(self, steps: int) -> None:
+        """Turns gradient checkpointing on: training recomputes runs of this many frames instead of storing them; 0 turns it off."""
+        stride = self.decoder.config.frame_stride
+        self.encoder.checkpoint_steps = steps
+        for branch in (self.decoder.reconstruct, self.decoder.predict):
+            branch.checkpoint_steps = -(-steps // stride)
+
     def forward(self, frames: Tensor, frame_mask: Tensor, state: State) -> AutoencoderOutput:
         """Encodes and decodes one chunk.
 
@@ -140,6 +155,7 @@ def autoencoder_loss(
     next_frames: Tensor,
     next_mask: Tensor,
     weights: LossWeights = LossWeights(),
+    of: LossFrames | None = None,
 ) -> AutoencoderLoss:
     """Masked mean squared errors of the three decoders.
 
@@ -150,25 +166,36 @@ def autoencoder_loss(
         next_frames: uint8 (B, T, H, W, 3), the chunk after it; anything where there is none.
         next_mask: float32 (B, T); zeros where there is none.
         weights: weight of each term in the total.
+        of: frames of the whole batch (`loss_frames`, summed) that this chunk is a part of: the parts' losses, and so their gradients,
+            then add up to the whole's. None: the chunk is the whole.
     """
     stride = frames.shape[1] // decoded.reconstruct.shape[1]
-    reconstruct = masked_mse(decoded.reconstruct, *decoded_frames(frames, frame_mask, stride))
-    predict = masked_mse(decoded.predict, *decoded_frames(next_frames, next_mask, stride))
-    coarse = masked_mse(decoded.coarse, *thumbnails(frames, frame_mask, decoded.coarse.shape))
+    total_of = of or (None, None, None)
+    reconstruct = masked_mse(decoded.reconstruct, *decoded_frames(frames, frame_mask, stride), of=total_of[0])
+    predict = masked_mse(decoded.predict, *decoded_frames(next_frames, next_mask, stride), of=total_of[1])
+    coarse = masked_mse(decoded.coarse, *thumbnails(frames, frame_mask, decoded.coarse.shape), of=total_of[2])
     total = weights.reconstruct * reconstruct + weights.predict * predict + weights.coarse * coarse
     return AutoencoderLoss(reconstruct, predict, coarse, total)
 
 
-def masked_mse(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+def loss_frames(frame_mask: Tensor, next_mask: Tensor, config: DecoderConfig) -> LossFrames:
+    """The real frames behind each term of `autoencoder_loss`, from masks float32 (B, T)."""
+    stride = config.frame_stride
+    windows = frame_mask.reshape(len(frame_mask), config.coarse_windows, -1).sum(dim=2) > 0
+    return LossFrames(frame_mask[:, stride - 1 :: stride].sum(), next_mask[:, stride - 1 :: stride].sum(), windows.sum().float())
+
+
+def masked_mse(predicted: Tensor, target: Tensor, mask: Tensor, *, of: Tensor | None = None) -> Tensor:
     """Mean squared error over the frames whose mask is 1; 0 where there are none.
 
     Args:
         predicted: float32 (B, K, 3, H, W).
         target: float32, the same shape or broadcast to it.
         mask: float32 (B, K).
+        of: float32 (), frames to divide by where these are some of more; None counts the mask.
     """
     per_frame = (predicted - target).square().mean(dim=(2, 3, 4))
-    return (per_frame * mask).sum() / mask.sum().clamp(min=1.0)
+    return (per_frame * mask).sum() / (mask.sum() if of is None else of).clamp(min=1.0)
 
 
 def decoded_frames(frames: Tensor, frame_mask: Tensor, stride: int) -> tuple[Tensor, Tensor]:
@@ -258,6 +285,7 @@ class _Branch(nn.Module):
     def __init__(self, encoder: EncoderConfig, config: DecoderConfig, *, channels: int) -> None:
         super().__init__()
         self.channels = channels
+        self.checkpoint_steps = 0
         self.start = nn.Conv2d(2 * sum(encoder.hidden_channels), 2 * config.hidden_channels, 1)
         self.cell = ConvLSTMCell(0, config.hidden_channels)
         fine = encoder.stride // 2
@@ -276,15 +304,27 @@ class _Branch(nn.Module):
 
     def forward(self, state: State, steps: int) -> Tensor:
         """State -> float32 (B, steps, channels, H, W)."""
-        h, c = torch.chunk(self.start(torch.cat(state, dim=1)), 2, dim=1)
+        # The state stays float32 under torch.autocast, as the encoder's does.
+        h, c = torch.chunk(self.start(torch.cat(state, dim=1)).to(state[0].dtype), 2, dim=1)
         h = torch.tanh(h)
+        together = self.checkpoint_steps if self.training and torch.is_grad_enabled() else 0
+        if not together:
+            return self._run(h, c, steps)[0]
+        pictures: list[Tensor] = []
+        for there in runs(steps, together):
+            picture, h, c = recomputed(self._run, h, c, there.stop - there.start)
+            pictures.append(picture)
+        return torch.cat(pictures, dim=1)
+
+    def _run(self, h: Tensor, c: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Draws some consecutive pictures, float32 (B, steps, channels, H, W); also gives the new state."""
         hidden: list[Tensor] = []
         for _ in range(steps):
             h, c = self.cell(None, h, c)
             hidden.append(h)
         wide = F.relu(F.pixel_shuffle(self.widen(torch.stack(hidden, dim=1).flatten(0, 1)), 2))
         picture: Tensor = self.fine(self.draw(wide))
-        return picture.reshape(-1, steps, *picture.shape[1:])
+        return picture.reshape(-1, steps, *picture.shape[1:]), h, c
 
 
 class _Coarse(nn.Module):

@@ -2,19 +2,26 @@
 
 ConvLSTM is Shi et al. 2015 (arXiv 1506.04214), without its peephole terms. There is no normalisation inside the recurrence:
 with one, an untrained network amplifies a rounding error from chunk to chunk, and without one it contracts it.
+
+Under torch.autocast the convolutions are computed in the lower precision and the state stays float32: it is added to at every step
+of a clip. Gradient checkpointing (Chen et al. 2016, arXiv 1604.06174) recomputes runs of time steps in the backward pass.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import CheckpointError
 
+Result = TypeVar("Result")
 State = tuple[Tensor, ...]
 """(h0, c0, h1, c1, ...): hidden and cell state of every ConvLSTM layer, each float32 (B, hidden, H / stride, W / stride)."""
 
@@ -90,6 +97,8 @@ class ConvLSTMEncoder(nn.Module):
     def __init__(self, config: EncoderConfig = EncoderConfig()) -> None:
         super().__init__()
         self.config = config
+        self.checkpoint_steps = 0
+        """Frames, stem and all, that are recomputed together in the backward pass of training; 0 stores what that pass needs."""
         self.stem = _stem(config.stem_channels)
         sizes = (config.stem_channels[-1], *config.hidden_channels)
         self.cells = nn.ModuleList(ConvLSTMCell(a, b) for a, b in pairwise(sizes))
@@ -115,13 +124,27 @@ class ConvLSTMEncoder(nn.Module):
             embedding float32 (B, D), and the new state. A chunk whose frames are all masked returns the state it was given and a
             finite embedding.
         """
+        steps = self.checkpoint_steps if self.training and torch.is_grad_enabled() else 0
+        before = state[-2]
+        tops, state = self._checkpointed(frames, frame_mask, state, steps) if steps else self._run(frames, frame_mask, *state)
+        return self._embed([before, *tops], frame_mask), state
+
+    def _run(self, frames: Tensor, frame_mask: Tensor, *state: Tensor) -> tuple[list[Tensor], State]:
+        """Goes through consecutive pictures: the top hidden state after each of them, and the new state."""
         features = self._features(frames)
         real = frame_mask[:, :, None, None, None] > 0
-        tops: list[Tensor] = [state[-2]]
+        tops: list[Tensor] = []
         for t in range(frames.shape[1]):
             state = self._step(features[:, t], real[:, t], state)
             tops.append(state[-2])
-        return self._embed(tops, frame_mask), state
+        return tops, state
+
+    def _checkpointed(self, frames: Tensor, frame_mask: Tensor, state: State, steps: int) -> tuple[list[Tensor], State]:
+        tops: list[Tensor] = []
+        for there in runs(frames.shape[1], steps):
+            new, state = recomputed(self._run, frames[:, there], frame_mask[:, there], *state)
+            tops += new
+        return tops, state
 
     def _features(self, frames: Tensor) -> Tensor:
         # TensorRT accepts a uint8 input only straight into a Cast, so the cast comes before any reshape or transpose.
@@ -148,6 +171,18 @@ class ConvLSTMEncoder(nn.Module):
         cell = (rows // self.config.pool_grid[0], columns // self.config.pool_grid[1])
         embedding: Tensor = self.head(F.avg_pool2d(torch.cat((mean, tops[-1], change), dim=1), cell).flatten(1))
         return embedding
+
+
+def runs(length: int, steps: int) -> list[slice]:
+    """Cuts `length` time steps into runs of `steps`; the last may be shorter."""
+    return [slice(start, min(start + steps, length)) for start in range(0, length, steps)]
+
+
+def recomputed(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Calls a function without storing what its backward pass needs; only its arguments are kept, and it is called again then."""
+    # Nothing in these models draws random numbers, so none need to be put back for the second call.
+    result: Result = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+    return result
 
 
 def _sum(terms: list[Tensor]) -> Tensor:

@@ -8,11 +8,13 @@ from shortcast.models.autoencoder import (
     ConvLSTMAutoencoder,
     Decoded,
     DecoderConfig,
+    LossFrames,
     LossWeights,
     autoencoder_loss,
     copy_last_mse,
     decoded_frames,
     last_frame,
+    loss_frames,
     mean_frame,
     mean_frame_mse,
     thumbnails,
@@ -98,6 +100,37 @@ def test_a_batch_with_nothing_real_costs_nothing_and_its_gradients_are_finite(au
     loss.total.backward()
     assert loss.total == 0
     assert all(p.grad.isfinite().all() for p in autoencoder.parameters() if p.grad is not None)
+
+
+def test_the_losses_of_parts_of_a_batch_add_up_to_the_losses_of_the_whole(autoencoder: ConvLSTMAutoencoder) -> None:
+    frames, following = pictures(3), pictures(3, seed=2)
+    mask, next_mask = torch.ones(3, 8), torch.ones(3, 8)
+    mask[0, 3:], next_mask[1] = 0, 0  # parts of different sizes
+    output = autoencoder(frames, mask, autoencoder.encoder.initial_state(3))
+    whole = autoencoder_loss(output.decoded, frames, mask, next_frames=following, next_mask=next_mask)
+    of = loss_frames(mask, next_mask, DECODER)
+    assert of == LossFrames(torch.tensor(9.0), torch.tensor(8.0), torch.tensor(5.0))
+    parts = []
+    for row in (slice(0, 1), slice(1, 3)):
+        decoded = Decoded(*(drawn[row] for drawn in output.decoded))
+        after = {"next_frames": following[row], "next_mask": next_mask[row]}
+        parts.append(torch.stack(autoencoder_loss(decoded, frames[row], mask[row], **after, of=of)))
+    torch.testing.assert_close(sum(parts), torch.stack(whole))
+
+
+def test_gradient_checkpointing_of_the_whole_autoencoder_gives_the_same_gradients(autoencoder: ConvLSTMAutoencoder) -> None:
+    frames, mask = pictures(2), torch.ones(2, 8)
+
+    def gradients() -> list[Tensor]:
+        output = autoencoder(frames, mask, autoencoder.encoder.initial_state(2))
+        loss = autoencoder_loss(output.decoded, frames, mask, next_frames=frames, next_mask=mask)
+        return list(torch.autograd.grad(loss.total, list(autoencoder.parameters())))
+
+    plain = gradients()
+    autoencoder.set_checkpointing(3)
+    assert (autoencoder.encoder.checkpoint_steps, autoencoder.decoder.predict.checkpoint_steps) == (3, 2)
+    for found, expected in zip(gradients(), plain, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
 
 
 def test_the_embedding_head_learns_from_the_coarse_term_and_from_no_other(autoencoder: ConvLSTMAutoencoder) -> None:

@@ -152,3 +152,64 @@ def test_dimensions_that_do_not_divide_are_refused(override: dict[str, object]) 
     fields = {"height": 32, "width": 24, "stem_channels": (8, 12), "pool_grid": (4, 3)}
     with pytest.raises(CheckpointError, match="divide"):
         EncoderConfig(**{**fields, **override})
+
+
+def stored_bytes(encoder: ConvLSTMEncoder) -> int:
+    """Bytes that one chunk's forward pass keeps for its backward pass, parameters aside."""
+    parameters = {p.untyped_storage().data_ptr() for p in encoder.parameters()}
+    stored: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            stored[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = encoder(pictures(2, 8), torch.ones(2, 8), encoder.initial_state(2))
+    assert output[0].requires_grad
+    return sum(stored.values())
+
+
+def gradients(encoder: ConvLSTMEncoder) -> list[Tensor]:
+    mask = torch.ones(2, 8)
+    mask[1, 5:] = 0
+    embedding, state = encoder(pictures(2, 8), mask, encoder.initial_state(2))
+    return list(torch.autograd.grad(embedding.square().sum() + state[-1].square().sum(), list(encoder.parameters())))
+
+
+@pytest.mark.parametrize("steps", [1, 3, 8])
+def test_gradient_checkpointing_gives_the_same_gradients_from_fewer_bytes(encoder: ConvLSTMEncoder, steps: int) -> None:
+    encoder.train()
+    plain, plain_bytes = gradients(encoder), stored_bytes(encoder)
+    encoder.checkpoint_steps = steps
+    for found, expected in zip(gradients(encoder), plain, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+    assert stored_bytes(encoder) < 0.4 * plain_bytes
+
+
+def test_gradient_checkpointing_is_only_for_training(encoder: ConvLSTMEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("checkpointed")
+
+    monkeypatch.setattr("shortcast.models.convlstm.checkpoint", fail)
+    encoder.checkpoint_steps = 2
+    inputs = (pictures(1, 4), torch.ones(1, 4), encoder.initial_state())
+    encoder.eval()(*inputs)
+    with torch.no_grad():
+        encoder.train()(*inputs)
+    with pytest.raises(AssertionError, match="checkpointed"):
+        encoder(*inputs)
+
+
+def test_under_autocast_the_state_stays_float32(encoder: ConvLSTMEncoder) -> None:
+    inputs = (pictures(2, 4), torch.ones(2, 4), encoder.initial_state(2))
+    expected, _ = encoder(*inputs)
+    dtypes: list[torch.dtype] = []
+    for cell in encoder.cells:
+        cell.gates.register_forward_hook(lambda _, __, output: dtypes.append(output.dtype))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        embedding, state = encoder(*inputs)
+    assert set(dtypes) == {torch.bfloat16}
+    assert {tensor.dtype for tensor in state} == {torch.float32}
+    torch.testing.assert_close(embedding.float(), expected, atol=0.05, rtol=0.05)
