@@ -1,13 +1,15 @@
 """Trains the ConvLSTM autoencoder without labels, and embeds clips with what it learned.
 
 Windows of consecutive chunks are drawn from the training clips. The encoder's state is carried from chunk to chunk, as it is when
-a clip streams, but detached between them (truncated backpropagation through time) and reset where the epoch of a clip changes.
+a clip streams, but detached after every `backprop_chunks` of them (truncated backpropagation through time) and reset where the epoch
+of a clip changes. The loss is a mean over real frames, and it stays the same mean when a batch is cut into micro-batches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,26 +21,28 @@ from ..errors import DataError
 from ..models.autoencoder import (
     AutoencoderLoss,
     ConvLSTMAutoencoder,
+    Decoded,
+    LossFrames,
     LossWeights,
     autoencoder_loss,
     copy_last_mse,
+    loss_frames,
     mean_frame,
     mean_frame_mse,
 )
-from ..models.convlstm import ConvLSTMEncoder, State
+from ..models.convlstm import ConvLSTMEncoder, State, runs
+from .compute import Compute
 from .dataset import ClipFeatures, Clips
 from .run import (
     Progress,
     ProgressEvent,
     RunDirectory,
-    cosine_with_warmup,
     module_tensors,
-    optimiser_tensors,
     restore_module,
-    restore_optimiser,
     silent,
 )
 from .run import State as RunState
+from .updates import Updates
 
 STAGE = "autoencoder"
 
@@ -62,10 +66,29 @@ class AutoencoderOptions:
     gradient_clip: float = 1.0
     """Largest norm of the gradient."""
     weights: LossWeights = field(default_factory=LossWeights)
+    backprop_chunks: int = 1
+    """Consecutive chunks through which gradients flow before the state is detached. One update is made for each run of them."""
+    accumulate: int = 1
+    """Micro-batches whose gradients make one update, those of the whole batch up to rounding: less memory, more time."""
+    checkpoint_steps: int = 0
+    """Frames that are recomputed together in the backward pass instead of being stored; 0 stores all. Less memory, more time."""
+    compute: Compute = field(default_factory=Compute)
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.window_chunks, self.batch) < 1 or min(self.chunks_per_epoch, self.validation_chunks) < self.window_chunks:
             raise DataError("autoencoder options: at least one epoch, one window a batch, and one window of chunks an epoch")
+        if not 1 <= self.backprop_chunks <= self.window_chunks:
+            raise DataError(f"autoencoder options: backprop_chunks is 1 to the window's {self.window_chunks}, got {self.backprop_chunks}")
+        if not 1 <= self.accumulate <= self.batch or self.checkpoint_steps < 0:
+            raise DataError(
+                f"autoencoder options: accumulate is 1 to the batch's {self.batch} and checkpoint_steps at least 0, "
+                f"got {self.accumulate} and {self.checkpoint_steps}"
+            )
+
+    @property
+    def micro_batch(self) -> int:
+        """Windows whose activations are held at once."""
+        return -(-self.batch // self.accumulate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,29 +155,41 @@ def fit_autoencoder(
     Returns:
         The report of all epochs, those before a resumption included.
     """
-    trainer = _Trainer(model, train, options, seed)
-    history = trainer.restore(run.load_state(STAGE))
-    watched = _batches(validation, _windows(validation, options.validation_chunks, options.window_chunks, seed), options)
-    held_out = list(watched)
-    baselines = _baselines(model, trainer.mean_picture(), held_out)
-    total = options.epochs * trainer.updates_per_epoch
-    progress(ProgressEvent(STAGE, len(history) * trainer.updates_per_epoch, total))
-    for epoch in range(len(history) + 1, options.epochs + 1):
-        losses = _Tally()
-        for done, loss in enumerate(trainer.updates(epoch), start=(epoch - 1) * trainer.updates_per_epoch + 1):
-            losses.add(loss)
-            progress(ProgressEvent(STAGE, done, total, f"epoch {epoch}/{options.epochs}, reconstruct {losses.mean().reconstruct:.4f}"))
-        history.append(AutoencoderEpoch(epoch, losses.mean(), _validate(model, held_out)))
-        run.save_state(STAGE, trainer.state(history))
-        run.log({"stage": STAGE, **asdict(history[-1])})
+    with _trained_as(model, options):
+        trainer = _Trainer(model, train, options, seed)
+        history = trainer.restore(run.load_state(STAGE))
+        watched = _batches(validation, _windows(validation, options.validation_chunks, options.window_chunks, seed), options)
+        held_out = list(watched)
+        baselines = _baselines(model, trainer.mean_picture(), held_out)
+        total = options.epochs * trainer.updates_per_epoch
+        progress(ProgressEvent(STAGE, len(history) * trainer.updates_per_epoch, total))
+        for epoch in range(len(history) + 1, options.epochs + 1):
+            losses = _Tally()
+            for done, (loss, steps) in enumerate(trainer.updates(epoch), start=(epoch - 1) * trainer.updates_per_epoch + 1):
+                losses.add(loss, steps)
+                progress(ProgressEvent(STAGE, done, total, f"epoch {epoch}/{options.epochs}, reconstruct {losses.mean().reconstruct:.4f}"))
+            history.append(AutoencoderEpoch(epoch, losses.mean(), _validate(model, held_out, options)))
+            run.save_state(STAGE, trainer.state(history))
+            run.log({"stage": STAGE, **asdict(history[-1])})
     return AutoencoderReport(tuple(history), baselines)
+
+
+@contextmanager
+def _trained_as(model: ConvLSTMAutoencoder, options: AutoencoderOptions) -> Iterator[None]:
+    """The model on its device and with gradient checkpointing as the options say, and as it was afterwards."""
+    with options.compute.hosting(model):
+        model.set_checkpointing(options.checkpoint_steps)
+        try:
+            yield
+        finally:
+            model.set_checkpointing(0)
 
 
 def embed_clip(encoder: ConvLSTMEncoder, clip: ClipFeatures) -> NDArray[np.float32]:
     """Embeds the pictures of a whole clip exactly as scoring does: chunk by chunk, the state carried, and reset with the epoch.
 
     Args:
-        encoder: in evaluation mode.
+        encoder: in evaluation mode, on any device. It computes in float32, as the exported graph does.
         clip: N chunks.
 
     Returns:
@@ -162,6 +197,7 @@ def embed_clip(encoder: ConvLSTMEncoder, clip: ClipFeatures) -> NDArray[np.float
     """
     embeddings = np.zeros((len(clip.epochs), encoder.config.embedding_dim), dtype=np.float32)
     state, epoch = encoder.initial_state(), clip.epochs[0]
+    device = state[0].device
     with torch.inference_mode():
         for index, seen in enumerate(clip.picture_mask):
             if clip.epochs[index] != epoch:
@@ -169,8 +205,8 @@ def embed_clip(encoder: ConvLSTMEncoder, clip: ClipFeatures) -> NDArray[np.float
             if seen:
                 frames = torch.from_numpy(np.array(clip.frames[index]))[None]
                 mask = torch.from_numpy(clip.frame_mask[index].astype(np.float32))[None]
-                embedding, state = encoder(frames, mask, state)
-                embeddings[index] = embedding[0].numpy()
+                embedding, state = encoder(frames.to(device), mask.to(device), state)
+                embeddings[index] = embedding[0].cpu().numpy()
     return embeddings
 
 
@@ -189,6 +225,10 @@ class _Batch(NamedTuple):
     same_epoch: Tensor
     """float32 (B, L + 1): 1 where a chunk continues the one before it, without a timestamp jump."""
 
+    def split(self, rows: int) -> list[_Batch]:
+        """Micro-batches of so many windows; the last may be smaller."""
+        return [_Batch(*(tensor[first : first + rows] for tensor in self)) for first in range(0, len(self.frames), rows)]
+
 
 class _Step(NamedTuple):
     """A chunk of every window of a batch, and the chunk to be predicted from it."""
@@ -206,9 +246,8 @@ class _Tally:
         self._sums = np.zeros(3)
         self._frames = np.zeros(3)
 
-    def add(self, part: tuple[AutoencoderLoss, _Step]) -> None:
-        loss, step = part
-        here, after = float(step.mask.sum()), float(step.next_mask.sum())
+    def add(self, loss: AutoencoderLoss, steps: Sequence[_Step]) -> None:
+        here, after = (sum(float(mask.sum()) for mask in masks) for masks in ([s.mask for s in steps], [s.next_mask for s in steps]))
         frames = np.array([here, after, here])
         self._sums += frames * [term.item() for term in (loss.reconstruct, loss.predict, loss.coarse)]
         self._frames += frames
@@ -225,22 +264,26 @@ class _Trainer:
         self.clips = clips
         self.options = options
         self.seed = seed
-        self.optimiser = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
         windows = options.chunks_per_epoch // options.window_chunks
-        self.updates_per_epoch = -(-windows // options.batch) * options.window_chunks
+        self.updates_per_epoch = -(-windows // options.batch) * len(runs(options.window_chunks, options.backprop_chunks))
+        self._updates = Updates(model, options, total=options.epochs * self.updates_per_epoch)
 
-    def updates(self, epoch: int) -> Iterator[tuple[AutoencoderLoss, _Step]]:
-        """Makes every update of one epoch (1-based), and gives each one's loss."""
+    def updates(self, epoch: int) -> Iterator[tuple[AutoencoderLoss, list[_Step]]]:
+        """Makes every update of one epoch (1-based), and gives each one's loss and what it is a mean over."""
         windows = _windows(self.clips, self.options.chunks_per_epoch, self.options.window_chunks, self.seed, epoch)
         self.model.train()
         number = (epoch - 1) * self.updates_per_epoch
         for batch in _batches(self.clips, windows, self.options):
-            state = self.model.encoder.initial_state(len(batch.frames))
-            for index, step in enumerate(_steps(batch)):
-                loss, state = _forward(self.model, step, _continue(state, batch.same_epoch[:, index]), self.options.weights)
-                self._update(loss.total, number)
+            whole = _Batch(*self.options.compute.move(*batch))
+            parts = whole.split(self.options.micro_batch)
+            states = [self.model.encoder.initial_state(len(part.frames)) for part in parts]
+            for there in runs(self.options.window_chunks, self.options.backprop_chunks):
+                steps = list(_steps(whole))[there]
+                self._updates.begin(number)
+                loss = self._gradients(parts, states, there, self._frames(steps))
+                self._updates.step()
                 number += 1
-                yield loss, step
+                yield loss, steps
 
     def mean_picture(self) -> Tensor:
         """The mean picture of a sample of the training clips as large as an epoch."""
@@ -248,7 +291,7 @@ class _Trainer:
         return mean_frame((step.frames, step.mask) for batch in _batches(self.clips, windows, self.options) for step in _steps(batch))
 
     def state(self, history: Sequence[AutoencoderEpoch]) -> RunState:
-        tensors = module_tensors(self.model, "model") | optimiser_tensors(self.optimiser)
+        tensors = module_tensors(self.model, "model") | self._updates.tensors()
         return RunState(tensors, {"history": [asdict(epoch) for epoch in history]})
 
     def restore(self, state: RunState | None) -> list[AutoencoderEpoch]:
@@ -256,17 +299,22 @@ class _Trainer:
         if state is None:
             return []
         restore_module(self.model, state.tensors, "model")
-        restore_optimiser(self.optimiser, state.tensors)
+        self._updates.restore(state.tensors)
         return [_epoch_from_json(plain) for plain in state.meta["history"]]
 
-    def _update(self, loss: Tensor, number: int) -> None:
-        total = self.options.epochs * self.updates_per_epoch
-        for group in self.optimiser.param_groups:
-            group["lr"] = cosine_with_warmup(number, total, peak=self.options.learning_rate, warmup=self.options.warmup)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.gradient_clip)
-        self.optimiser.step()
+    def _frames(self, steps: Sequence[_Step]) -> LossFrames:
+        """What the loss of these chunks is a mean over."""
+        counts = [loss_frames(step.mask, step.next_mask, self.model.decoder.config) for step in steps]
+        return LossFrames(*(torch.stack(terms).sum() for terms in zip(*counts, strict=True)))
+
+    def _gradients(self, parts: Sequence[_Batch], states: list[State], there: slice, of: LossFrames) -> AutoencoderLoss:
+        """Adds up the gradients of micro-batches over some consecutive chunks, and moves their states on; gives the whole batch's loss."""
+        losses = []
+        for index, part in enumerate(parts):
+            loss, states[index] = _chunks(self.model, part, states[index], there, of, self.options)
+            self._updates.backward(loss.total)
+            losses.append(AutoencoderLoss(*(term.detach() for term in loss)))
+        return _added(losses)
 
 
 def _epoch_from_json(plain: Mapping[str, Any]) -> AutoencoderEpoch:
@@ -306,26 +354,50 @@ def _steps(batch: _Batch) -> Iterator[_Step]:
         yield _Step(batch.frames[:, index], batch.mask[:, index], batch.frames[:, index + 1], next_mask)
 
 
+def _chunks(
+    model: ConvLSTMAutoencoder, part: _Batch, state: State, there: slice, of: LossFrames, options: AutoencoderOptions
+) -> tuple[AutoencoderLoss, State]:
+    """The loss of some consecutive chunks, whose gradient flows back to the first of them, and the state after the last."""
+    state = tuple(tensor.detach() for tensor in state)
+    losses = []
+    for index, step in list(enumerate(_steps(part)))[there]:
+        output, state = _forward(model, step, _continue(state, part.same_epoch[:, index]), options.compute)
+        losses.append(_loss(output, step, options.weights, of))
+    return _added(losses), state
+
+
 def _continue(state: State, same_epoch: Tensor) -> State:
-    """Detaches the state, and resets it in the rows whose epoch changed."""
-    return tuple(tensor.detach() * same_epoch[:, None, None, None] for tensor in state)
+    """Resets the state in the rows whose epoch changed."""
+    return tuple(tensor * same_epoch[:, None, None, None] for tensor in state)
 
 
-def _forward(model: ConvLSTMAutoencoder, step: _Step, state: State, weights: LossWeights) -> tuple[AutoencoderLoss, State]:
-    output = model(step.frames, step.mask, state)
+def _forward(model: ConvLSTMAutoencoder, step: _Step, state: State, compute: Compute) -> tuple[Decoded, State]:
+    with compute.autocast():
+        output = model(step.frames, step.mask, state)
+    return Decoded(*(drawn.float() for drawn in output.decoded)), output.state
+
+
+def _loss(decoded: Decoded, step: _Step, weights: LossWeights, of: LossFrames | None = None) -> AutoencoderLoss:
     next_chunk = {"next_frames": step.next_frames, "next_mask": step.next_mask}
-    return autoencoder_loss(output.decoded, step.frames, step.mask, **next_chunk, weights=weights), output.state
+    return autoencoder_loss(decoded, step.frames, step.mask, **next_chunk, weights=weights, of=of)
 
 
-def _validate(model: ConvLSTMAutoencoder, batches: Sequence[_Batch]) -> PixelLosses:
+def _added(losses: Sequence[AutoencoderLoss]) -> AutoencoderLoss:
+    return AutoencoderLoss(*(torch.stack(terms).sum() for terms in zip(*losses, strict=True)))
+
+
+def _validate(model: ConvLSTMAutoencoder, batches: Sequence[_Batch], options: AutoencoderOptions) -> PixelLosses:
+    """Losses in float32, whatever precision the model is trained in."""
+    exact = replace(options.compute, precision="fp32")
     model.eval()
     tally = _Tally()
     with torch.inference_mode():
-        for batch in batches:
-            state = model.encoder.initial_state(len(batch.frames))
-            for index, step in enumerate(_steps(batch)):
-                loss, state = _forward(model, step, _continue(state, batch.same_epoch[:, index]), LossWeights())
-                tally.add((loss, step))
+        for part in (part for batch in batches for part in batch.split(options.micro_batch)):
+            moved = _Batch(*exact.move(*part))
+            state = model.encoder.initial_state(len(moved.frames))
+            for index, step in enumerate(_steps(moved)):
+                decoded, state = _forward(model, step, _continue(state, moved.same_epoch[:, index]), exact)
+                tally.add(_loss(decoded, step, LossWeights()), [step])
     return tally.mean()
 
 
@@ -335,6 +407,6 @@ def _baselines(model: ConvLSTMAutoencoder, mean: Tensor, batches: Sequence[_Batc
     for step in (step for batch in batches for step in _steps(batch)):
         reconstruct = mean_frame_mse(mean, step.frames, step.mask, stride=stride)
         predict = copy_last_mse(*step, stride=stride)
-        tally.add((AutoencoderLoss(reconstruct, predict, torch.zeros(()), torch.zeros(())), step))
+        tally.add(AutoencoderLoss(reconstruct, predict, torch.zeros(()), torch.zeros(())), [step])
     found = tally.mean()
     return PixelBaselines(mean_frame=found.reconstruct, copy_last=found.predict)

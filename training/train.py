@@ -36,6 +36,9 @@ from .run import Progress, ProgressEvent, RunDirectory, State, silent, torch_thr
 from .splits import Crossing, Split, crossings_of, split_clips
 from .targets import fit_target, target_values
 
+_MEANS = frozenset({"device", "accumulate", "checkpoint_steps"})
+"""Options of any stage that say how its numbers are reached: a stopped run may go on with others. Precision isn't one of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
@@ -74,9 +77,9 @@ class TrainOptions:
     """Replace an existing checkpoint."""
 
     def decisive(self) -> dict[str, Any]:
-        """The options that decide the result, as plain JSON."""
+        """The options that decide the result, as plain JSON; those of `_MEANS` change no more than its rounding."""
         parts = ("encoder", "decoder", "fusion", "autoencoder", "regressor")
-        plain: dict[str, Any] = {name: asdict(getattr(self, name)) for name in parts}
+        plain: dict[str, Any] = {name: asdict(getattr(self, name), dict_factory=_without_means) for name in parts}
         return {"target": self.target, "transform": self.transform, "seed": self.seed, "contract": self.contract.to_json(), **plain}
 
 
@@ -312,6 +315,10 @@ class _Work:
         started = perf_counter()
         yield
         self.seconds[stage] = round(perf_counter() - started, 1)
+
+
+def _without_means(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in fields if name not in _MEANS}
 
 
 def _with_whisper_hash(options: TrainOptions) -> TrainOptions:

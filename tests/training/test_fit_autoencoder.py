@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 import torch
 
 from shortcast.errors import DataError
-from shortcast.models.autoencoder import ConvLSTMAutoencoder, DecoderConfig
+from shortcast.models.autoencoder import ConvLSTMAutoencoder, DecoderConfig, autoencoder_loss
 from shortcast.models.convlstm import ConvLSTMEncoder, EncoderConfig
+from shortcast.training.compute import Compute
 from shortcast.training.dataset import ClipFeatures
 from shortcast.training.fit_autoencoder import AutoencoderOptions, embed_clip, fit_autoencoder
 from shortcast.training.run import ProgressEvent, RunDirectory
@@ -140,3 +142,112 @@ def test_a_chunk_without_pictures_is_zero_and_the_state_passes_it_by() -> None:
     np.testing.assert_array_equal(found[1], 0)
     np.testing.assert_array_equal(found[0], first)
     np.testing.assert_allclose(found[2], last, atol=1e-6)
+
+
+def uneven_clips() -> list[ClipFeatures]:
+    """Micro-batches of these have different numbers of real frames: some clips end inside a window, and some frames are masked."""
+    clips = [made_clip(seed, chunks=1 + seed % 4) for seed in range(8)]
+    for clip in clips[::3]:
+        clip.frame_mask[-1, 1:] = False
+    return clips
+
+
+def gradients(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, options: AutoencoderOptions, clips: list[ClipFeatures]
+) -> list[dict[str, torch.Tensor]]:
+    """The gradients of every update of a training that leaves the weights as they are, before they are clipped."""
+    found: list[dict[str, torch.Tensor]] = []
+    model = new_model()
+
+    def keep(_parameters: object, _norm: float) -> None:
+        found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.nn.utils.clip_grad_norm_", keep)
+        patch.setattr("torch.optim.AdamW.step", lambda *_: None)
+        fit_autoencoder(model, clips, clips, options=options, seed=1, run=RunDirectory.open(folder, {}))
+    return found
+
+
+ONE_BATCH = AutoencoderOptions(epochs=1, chunks_per_epoch=15, window_chunks=3, batch=5, validation_chunks=3)
+
+
+@pytest.mark.parametrize("change", [{"accumulate": 2}, {"accumulate": 5}, {"checkpoint_steps": 2}, {"accumulate": 3, "backprop_chunks": 2}])
+def test_less_memory_gives_the_gradients_of_the_whole_batch(
+    change: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = replace(ONE_BATCH, backprop_chunks=change.get("backprop_chunks", 1))
+    expected = gradients(monkeypatch, tmp_path / "plain", plain, uneven_clips())
+    found = gradients(monkeypatch, tmp_path / "less", replace(plain, **change), uneven_clips())
+    assert len(found) == len(expected) == (2 if "backprop_chunks" in change else 3)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert max(gradient.abs().max() for gradient in theirs.values()) > 1e-3
+        for name, gradient in theirs.items():
+            torch.testing.assert_close(mine[name], gradient, atol=1e-6, rtol=0)
+
+
+def test_the_micro_batch_does_not_decide_the_loss_curve(tmp_path: Path) -> None:
+    train, val = uneven_clips(), [made_clip(seed) for seed in range(100, 103)]
+    whole, parts = (
+        fit_autoencoder(new_model(), train, val, options=options, seed=1, run=RunDirectory.open(tmp_path / str(options.accumulate), {}))
+        for options in (OPTIONS, replace(OPTIONS, accumulate=3))
+    )
+    for mine, theirs in zip(parts.history, whole.history, strict=True):
+        assert mine.train.reconstruct == pytest.approx(theirs.train.reconstruct, rel=1e-3)
+        assert mine.validation.predict == pytest.approx(theirs.validation.predict, rel=1e-3)
+
+
+def written_down(*, truncated: bool) -> dict[str, torch.Tensor]:
+    """The gradient of a clip of two chunks, with no trainer: the mean error of both, and of the one prediction that can be checked."""
+    model, clip = new_model(), made_clip(3, chunks=2)
+    frames, mask = torch.from_numpy(clip.frames)[:, None], torch.ones(1, T)
+    first = model(frames[0], mask, model.encoder.initial_state())
+    second = model(frames[1], mask, tuple(tensor.detach() for tensor in first.state) if truncated else first.state)
+    loss = autoencoder_loss(first.decoded, frames[0], mask, next_frames=frames[1], next_mask=mask)
+    last = autoencoder_loss(second.decoded, frames[1], mask, next_frames=frames[1], next_mask=torch.zeros(1, T))
+    ((loss.reconstruct + last.reconstruct + loss.coarse + last.coarse) / 2 + loss.predict).backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_gradients_flow_from_a_chunk_to_the_one_before_it_where_they_are_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = AutoencoderOptions(epochs=1, chunks_per_epoch=2, window_chunks=2, batch=1, validation_chunks=2, backprop_chunks=2)
+    (found,) = gradients(monkeypatch, tmp_path, options, [made_clip(3, chunks=2)])
+    whole, truncated = written_down(truncated=False), written_down(truncated=True)
+    for name, expected in whole.items():
+        torch.testing.assert_close(found[name], expected, atol=1e-6, rtol=0)
+    assert (whole["encoder.cells.0.gates.weight"] - truncated["encoder.cells.0.gates.weight"]).abs().max() > 1e-4
+
+
+def test_training_in_bf16_learns_and_keeps_its_weights_in_float32(tmp_path: Path) -> None:
+    options = replace(OPTIONS, compute=Compute("cpu", "bf16"), chunks_per_epoch=48, learning_rate=1e-2)
+    model, run = new_model(), RunDirectory.open(tmp_path / "bf16", {})
+    train, val = [made_clip(seed) for seed in range(8)], [made_clip(100)]
+    report = fit_autoencoder(model, train, val, options=options, seed=1, run=run)
+    assert report.history[-1].train.reconstruct < 0.9 * report.history[0].train.reconstruct
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    exact = fit_autoencoder(
+        new_model(), train, val, options=replace(options, compute=Compute()), seed=1, run=RunDirectory.open(tmp_path / "fp32", {})
+    )
+    assert report.history != exact.history
+    assert report.history[-1].validation.reconstruct == pytest.approx(exact.history[-1].validation.reconstruct, rel=0.2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_cuda_trains_what_the_cpu_trains_and_gives_the_model_back(tmp_path: Path, precision: str) -> None:
+    train, val = [made_clip(seed) for seed in range(8)], [made_clip(100)]
+    options = replace(OPTIONS, compute=Compute("cuda", precision), accumulate=2, checkpoint_steps=2)
+    model = new_model()
+    found = fit_autoencoder(model, train, val, options=options, seed=1, run=RunDirectory.open(tmp_path / "cuda", {}))
+    exact = fit_autoencoder(new_model(), train, val, options=OPTIONS, seed=1, run=RunDirectory.open(tmp_path / "cpu", {}))
+    assert {p.device.type for p in model.parameters()} == {"cpu"}
+    tolerance = 1e-3 if precision == "fp32" else 0.1
+    assert found.history[-1].validation.reconstruct == pytest.approx(exact.history[-1].validation.reconstruct, rel=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"), [({"accumulate": 5}, "accumulate"), ({"backprop_chunks": 3}, "backprop_chunks"), ({"checkpoint_steps": -1}, "0")]
+)
+def test_micro_batches_and_truncation_that_do_not_fit_are_refused(wrong: dict[str, int], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        replace(OPTIONS, **wrong)

@@ -20,6 +20,7 @@ from shortcast.models.convlstm import EncoderConfig
 from shortcast.models.dual_transformer import FusionConfig
 from shortcast.runtime.contract import Contract, PictureContract
 from shortcast.training.clips import ClipRow, write_manifest
+from shortcast.training.compute import Compute
 from shortcast.training.fit_autoencoder import AutoencoderOptions
 from shortcast.training.fit_regressor import RegressorOptions
 from shortcast.training.run import ProgressEvent
@@ -152,6 +153,14 @@ def test_a_finished_run_directory_with_other_options_is_refused(whole: Path, man
     other = replace(options, seed=6, run_dir=whole.with_name("model.run"))
     with pytest.raises(DataError, match=r"options\.seed: 5 -> 6"):
         train(manifest, tmp_path / "other", options=other)
+
+
+def test_how_much_memory_is_taken_does_not_decide_the_run_and_precision_does() -> None:
+    less = replace(OPTIONS.autoencoder, accumulate=2, checkpoint_steps=4)
+    assert replace(OPTIONS, autoencoder=less).decisive() == OPTIONS.decisive()
+    coarser = replace(OPTIONS.autoencoder, compute=Compute("cpu", "bf16"))
+    assert replace(OPTIONS, autoencoder=coarser).decisive() != OPTIONS.decisive()
+    assert replace(OPTIONS, autoencoder=replace(less, backprop_chunks=2)).decisive() != OPTIONS.decisive()
 
 
 def test_a_checkpoint_is_not_replaced_unasked_and_nothing_is_decoded_first(whole: Path, manifest: Path, options: TrainOptions) -> None:
