@@ -222,7 +222,7 @@ def train(
         force=force,
     )
     with StageBars() as bars:
-        report = train_model(manifest, output, options=options, progress=bars.show)
+        report = train_model(manifest, output, options=options, progress=bars.show, say=say)
     for failed in report.failed:
         say(f"left out {failed.id}: {failed.reason}")
     console().print(training_table(report.held_out.to_json()))

@@ -111,17 +111,49 @@ def audit(
         ),
     ] = None,
     as_json: Annotated[Path | None, typer.Option("--json", help="Write everything measured and found as JSON.", show_default=False)] = None,
+    features_dir: Annotated[
+        Path | None, typer.Option(help="Cache of decoded clips: also compare the pictures of those in it.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides the random folds.")] = 0,
 ) -> None:
     """Look labels over before training: impossible counts, tails, ties, ages, duplicates, and what a random split gives away."""
     from .display import audit_tables
     from .training.audit import audit_file
 
-    report = audit_file(labels, target=target, columns=_roles(column), seed=seed)
+    report = audit_file(labels, target=target, columns=_roles(column), seed=seed, features_dir=features_dir)
     if as_json is not None:
         write_json(as_json, report.to_json())
     for table in audit_tables(report):
         console().print(table, "")
+
+
+@data_app.command(epilog="Example:\n\n  shortcast data duplicates clips/manifest.jsonl --features-dir features --json duplicates.json")
+def duplicates(
+    manifest: Annotated[Path, typer.Argument(help="JSON lines: one clip a line, with its path.", show_default=False)],
+    features_dir: Annotated[
+        Path | None, typer.Option(help="Cache of decoded clips, for training too.", show_default="MANIFEST's name with .features")
+    ] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write every cluster as JSON.", show_default=False)] = None,
+    whisper: Annotated[
+        Path | None, typer.Option(help="Directory with the Whisper weights in CTranslate2 form.", show_default="looked for")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes that read clips.", show_default="the CPU quota")] = None,
+) -> None:
+    """List clips that show the same pictures: re-encoded, scaled, cut or slightly edited copies."""
+    from .display import StageBars, duplicates_table
+    from .training.duplicate_report import report_duplicates
+
+    cache = features_dir or manifest.with_suffix(".features")
+    with StageBars() as bars:
+        report = report_duplicates(manifest, features_dir=cache, whisper=whisper, jobs=jobs, progress=bars.advance)
+    if as_json is not None:
+        write_json(as_json, report.to_json())
+    for failed in report.failed:
+        say(f"left out {failed.id}: {failed.reason}")
+    if report.clusters:
+        console().print(duplicates_table(report))
+    say(report.summary())
+    say(f"next: shortcast train {manifest} --split author+duplicate --features-dir {cache} -o model")
 
 
 @data_app.command(epilog="Example:\n\n  shortcast data outliers labels.csv --target likes --top 0.01 > study.json")

@@ -17,6 +17,7 @@ from .runtime.score import Score
 
 if TYPE_CHECKING:
     from .training.audit import AuditReport
+    from .training.duplicate_report import DuplicateReport
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _PREDICTORS = {
@@ -257,6 +258,17 @@ def audit_tables(report: AuditReport) -> list[Table]:
     for finding in report.findings:
         findings.add_row(finding.severity, finding.check, finding.says, finding.do, style=_SEVERITY_STYLES[finding.severity])
     return [tails, findings]
+
+
+def duplicates_table(report: DuplicateReport) -> Table:
+    """One row for each cluster of near-duplicates, the largest first."""
+    table = Table(show_lines=True)
+    table.add_column("clips", justify="right")
+    table.add_column("same pictures", justify="right")
+    table.add_column("ids", overflow="fold")
+    for cluster in report.clusters:
+        table.add_row(str(len(cluster.clips)), f"{cluster.similarity:.0%}", " ".join(cluster.clips))
+    return table
 
 
 def doctor_table(findings: Iterable[Finding]) -> Table:

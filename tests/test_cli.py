@@ -22,6 +22,7 @@ COMMANDS = [
     "data synth",
     "data import",
     "data audit",
+    "data duplicates",
     "data outliers",
     "export",
     "verify",
@@ -287,6 +288,22 @@ def test_the_audit_finds_the_label_fault_of_real_data(shared_data: Path) -> None
     done = shortcast("data", "audit", labels, "--target", "likes", "--column", "author=outlet")
     assert done.returncode == 0, done.stderr
     assert b"1,910" in done.stdout
+
+
+def test_duplicates_are_listed_and_the_audit_counts_them(sample: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        shutil.copy(sample, tmp_path / f"{name}.mp4")
+    manifest = tmp_path / "manifest.jsonl"
+    rows = [{"id": name, "path": f"{name}.mp4", "views": number} for number, name in enumerate(("one", "two", "three", "four"))]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = shortcast("data", "duplicates", manifest, "--json", tmp_path / "found.json", "--jobs", 1)
+    assert done.returncode == 0, done.stderr
+    assert b"left out three" in done.stderr
+    assert json.loads((tmp_path / "found.json").read_text())["clusters"] == [{"clips": ["one", "two"], "similarity": 1.0}]
+    assert "100%" in done.stdout.decode()
+    done = shortcast("data", "audit", manifest, "--features-dir", tmp_path / "manifest.features")
+    assert done.returncode == 0, done.stderr
+    assert "1 rows show the pictures of an earlier row" in " ".join(done.stdout.decode().split())
 
 
 def test_the_outlier_study_of_real_data(shared_data: Path) -> None:

@@ -6,10 +6,12 @@ A `fault` makes figures wrong, a `warning` makes them worse or hard to read, a `
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from .clips import read_manifest
+from .duplicate_report import stored_duplicates
 from .label_table import LabelTable, read_table
 from .leakage import Gap, Overlap
 from .measures import YOUNG_DAYS, Measures, measure
@@ -57,7 +59,9 @@ class AuditReport:
         return {"findings": [asdict(finding) for finding in self.findings], **asdict(self.measures)}
 
 
-def audit_file(path: Path, *, target: str = "views", columns: Mapping[str, str] | None = None, seed: int = 0) -> AuditReport:
+def audit_file(
+    path: Path, *, target: str = "views", columns: Mapping[str, str] | None = None, seed: int = 0, features_dir: Path | None = None
+) -> AuditReport:
     """Audits a manifest or a table of labels.
 
     Args:
@@ -65,11 +69,21 @@ def audit_file(path: Path, *, target: str = "views", columns: Mapping[str, str] 
         target: the column to be predicted.
         columns: role -> column where names say nothing, such as `{"author": "outlet", "created_at": "created_hour"}`.
         seed: decides the random folds, and the split if the table has none.
+        features_dir: cache of decoded clips; the pictures of the manifest's clips that are in it are compared.
 
     Raises:
         DataError: the file cannot be read, or the target cannot be used.
+        WeightsError: the cache is to be looked into and the Whisper weights, by whose hash it is kept, are not found.
     """
-    return audit(read_table(path, columns), target=target, seed=seed)
+    table = read_table(path, columns)
+    return audit(table if features_dir is None else _with_pictures(table, path, features_dir), target=target, seed=seed)
+
+
+def _with_pictures(table: LabelTable, manifest: Path, features_dir: Path) -> LabelTable:
+    """The table with a key `pictures`: the cluster of near-duplicates that a row's clip is in."""
+    rows = read_manifest(manifest)
+    names = stored_duplicates(rows, features_dir)
+    return replace(table, keys={**table.keys, "pictures": tuple(names.get(row.id) for row in rows)})
 
 
 def audit(table: LabelTable, *, target: str = "views", seed: int = 0) -> AuditReport:
@@ -219,6 +233,13 @@ def _duplicates(found: Measures) -> Iterator[Finding]:
             f"{duplicates.media:,} rows repeat a file, byte for byte.",
             "Import again: it keeps the first and lists the others.",
         )
+    if duplicates.pictures:
+        yield Finding(
+            "warning",
+            "duplicates",
+            f"{duplicates.pictures:,} rows show the pictures of an earlier row: copies that were encoded, cut or edited again.",
+            "List them with `shortcast data duplicates`; train with --split author+duplicate.",
+        )
     if duplicates.near:
         yield Finding(
             "warning",
@@ -253,6 +274,8 @@ def _overlap(overlap: Overlap) -> Iterator[Finding]:
     says = f"{overlap.held_out:.0%} of the held-out rows share their {overlap.key} with training rows; the split is {overlap.split}."
     if overlap.key == "music" and overlap.held_out > MUSIC_SHARE:
         yield Finding("note", "overlap", says, "A model may know the song; compare rows whose music is new.")
+    elif overlap.key == "pictures":
+        yield Finding("fault" if given else "warning", "overlap", says, "Train with --split author+duplicate, which keeps copies together.")
     elif overlap.key != "music":
         do = (
             "Leave the column `split` out, so that training keeps authors apart."

@@ -16,7 +16,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -122,6 +122,10 @@ class FeatureStore:
             self._publish(aside, sha256)
         except (OSError, SafetensorError) as error:
             raise DataError(f"features cannot be written to {self.folder}: {error}") from error
+
+    def size_bytes(self, entries: Iterable[str]) -> int:
+        """Bytes on disk of these entries, as far as they are there."""
+        return sum(file.stat().st_size for sha256 in entries for file in (self.folder / sha256).glob("*"))
 
     def sweep(self) -> None:
         """Removes what killed processes left half-written."""

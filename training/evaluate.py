@@ -231,7 +231,8 @@ class _Sources:
         run_dir = options.run_dir or checkpoint.with_name(f"{checkpoint.name}.run")
         same = sha256 == card.get("manifest_sha256")
         kind = _kind_of(card) if same else "auto"
-        split = split_clips(rows, seed=int(card.get("seed", 0)), kind=kind) if same or part != "all" else None
+        near = _near_of(card) if same else None
+        split = split_clips(rows, seed=int(card.get("seed", 0)), kind=kind, near=near) if same or part != "all" else None
         chosen = [row for row in rows if part == "all" or (split is not None and row.id in getattr(split, part))]
         ids = {row.id for row in chosen}
         overlap = _within(ids, split) if same and split is not None else _beside(ids, _run_config(run_dir), card)
@@ -264,6 +265,12 @@ def _kind_of(card: Mapping[str, Any]) -> str:
     name = str(card.get("split", {}).get("kind", ""))
     known = {"given by the manifest": "manifest", "by time": "time", "random": "random"}
     return "+".join(name.removeprefix("grouped by ").split(" and ")) if name.startswith("grouped by ") else known.get(name, "auto")
+
+
+def _near_of(card: Mapping[str, Any]) -> dict[str, str] | None:
+    """The near-duplicates that training found; None where it did not look at pictures."""
+    found = card.get("near_duplicates")
+    return None if found is None else {clip: cluster["clips"][0] for cluster in found for clip in cluster["clips"]}
 
 
 def _run_config(run_dir: Path) -> Mapping[str, Any] | None:

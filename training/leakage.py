@@ -24,6 +24,7 @@ FEWEST_ROWS = 100
 """Below this a cross-validated figure is mostly noise."""
 NEAR = 0.01
 """Counts that differ by less than this share are near-equal."""
+_SHARED = ("author", "music", "sha256", "id", "pictures")
 FEWEST_COUNTS, SMALLEST_COUNT = 3, 100
 """Near-equal counts mean something only if there are several and they aren't small."""
 
@@ -36,6 +37,8 @@ class Duplicates:
     """Rows whose id an earlier row has."""
     media: int
     """Rows whose sha256 an earlier row has."""
+    pictures: int
+    """Rows whose clip shows what that of an earlier row shows, where somebody has looked."""
     near: int
     """Pairs of rows with different ids, the same author and length, and at least three counts within 1 %."""
 
@@ -45,7 +48,7 @@ class Overlap:
     """What the parts of a split share."""
 
     key: str
-    """`author`, `music`, `sha256` or `id`."""
+    """`author`, `music`, `sha256`, `id`, or `pictures` for near-duplicates."""
     split: str
     """How the split came about, as `training.splits` says it."""
     groups: int
@@ -86,7 +89,8 @@ class Leakage:
 
 def duplicates_of(table: LabelTable) -> Duplicates:
     """Counts rows that are there more than once."""
-    return Duplicates(_repeats(table.keys.get("id", ())), _repeats(table.keys.get("sha256", ())), sum(1 for _ in _near_pairs(table)))
+    ids, media, pictures = (_repeats(table.keys.get(key, ())) for key in ("id", "sha256", "pictures"))
+    return Duplicates(ids, media, pictures, sum(1 for _ in _near_pairs(table)))
 
 
 def overlaps_of(table: LabelTable, *, seed: int = 0) -> tuple[Overlap, ...]:
@@ -100,7 +104,7 @@ def overlaps_of(table: LabelTable, *, seed: int = 0) -> tuple[Overlap, ...]:
     rows = [ClipRow(str(index), Path(), splits[index], authors[index], {}) for index in range(table.rows)]
     split = split_clips(rows, seed=seed)
     parts = [[int(index) for index in part] for part in (split.train, split.val, split.test)]
-    return tuple(_overlap(key, split.kind, parts, table.keys[key]) for key in ("author", "music", "sha256", "id") if key in table.keys)
+    return tuple(_overlap(key, split.kind, parts, table.keys[key]) for key in _SHARED if key in table.keys)
 
 
 def leakage_of(table: LabelTable, target: str, *, seed: int = 0) -> Leakage | None:

@@ -37,7 +37,7 @@ class ProgressEvent:
     """One step of a stage of training; the first event of a stage has `done == 0`."""
 
     stage: str
-    """`features`, `autoencoder`, `embed` or `regressor`."""
+    """`features`, `compare`, `autoencoder`, `embed` or `regressor`."""
     done: int
     total: int
     note: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -32,8 +32,9 @@ from .fit_autoencoder import STAGE as AUTOENCODER
 from .fit_autoencoder import AutoencoderOptions, AutoencoderReport, embed_clip, fit_autoencoder
 from .fit_regressor import STAGE as REGRESSOR
 from .fit_regressor import EmbeddedClip, LabelledClips, RegressorOptions, RegressorReport, fit_regressor
+from .near_duplicates import Cluster, cluster_names, near_duplicates
 from .run import Progress, ProgressEvent, RunDirectory, State, silent, torch_threads
-from .splits import Crossing, Split, crossings_of, split_clips
+from .splits import Crossing, Split, crossings_of, leakage_of_split, split_clips
 from .targets import fit_target, target_values
 
 _MEANS = frozenset({"device", "accumulate", "checkpoint_steps"})
@@ -93,6 +94,8 @@ class TrainReport:
     """How the clips were split, such as `given by the manifest`, `grouped by author` or `random`."""
     crossings: tuple[Crossing, ...]
     """Authors, songs and near-duplicates that are on both sides of the split all the same."""
+    near_duplicates: tuple[Cluster, ...]
+    """Clips of the manifest that show the same pictures."""
     clips: Mapping[str, int]
     """Clips used in `train`, `val` and `test`."""
     hours: float
@@ -112,6 +115,7 @@ class TrainReport:
             "run_dir": str(self.run_dir),
             "split": {"kind": self.split, **self.clips},
             "crossings": [crossing.to_json() for crossing in self.crossings],
+            "near_duplicates": [cluster.to_json() for cluster in self.near_duplicates],
             "hours": self.hours,
             "failed": [asdict(clip) for clip in self.failed],
             "autoencoder": self.autoencoder.to_json(),
@@ -121,7 +125,14 @@ class TrainReport:
         }
 
 
-def train(manifest: Path, out: Path, *, options: TrainOptions = TrainOptions(), progress: Progress = silent) -> TrainReport:
+def train(
+    manifest: Path,
+    out: Path,
+    *,
+    options: TrainOptions = TrainOptions(),
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda _: None,
+) -> TrainReport:
     """Trains a model and writes its checkpoint.
 
     It can be killed at any point: run again with the same options, it goes on after the last whole epoch (no decoded clip is decoded
@@ -132,6 +143,7 @@ def train(manifest: Path, out: Path, *, options: TrainOptions = TrainOptions(), 
         out: the checkpoint directory to make.
         options: see `TrainOptions`.
         progress: called as every stage goes on.
+        say: is given a sentence on the split, on everything that is on two sides of it, and on the cache, before training starts.
 
     Raises:
         DataError: the manifest, a label or the split cannot be used; no clip of a part of the split can be read; or the run directory
@@ -144,6 +156,8 @@ def train(manifest: Path, out: Path, *, options: TrainOptions = TrainOptions(), 
     work = _Work(manifest, out, options, progress)
     with torch_threads(options.threads or available_cpus()):
         work.read_clips()
+        for sentence in work.about_the_clips():
+            say(sentence)
         autoencoder = work.fit_autoencoder()
         work.embed_clips()
         regressor = work.fit_regressor()
@@ -172,13 +186,16 @@ class _Work:
         self.progress = progress
         self.run_dir = options.run_dir or out.with_name(f"{out.name}.run")
         self.features_dir = options.features_dir or self.run_dir / "features"
-        self.split = split_clips(list(self.rows.values()), seed=options.seed, kind=options.split)
+        self.near_duplicates: tuple[Cluster, ...] = ()
+        self.split = self._split()
         self.values = target_values(self.rows.values(), options.target)
         self._fit_target(self.split.train)
         self.seconds: dict[str, float] = {}
 
     def read_clips(self) -> None:
-        """Features of every clip; then the run directory, whose configuration names the clips that could be read."""
+        """Features of every clip, and the split that they decide; then the run directory, whose configuration names the clips that
+        could be read.
+        """
         with self._timed("features"):
             self.progress(ProgressEvent("features", 0, len(self.rows)))
             ready, self.failed = prepare_features(
@@ -189,11 +206,22 @@ class _Work:
                 jobs=self.options.jobs or available_cpus(),
                 on_clip=lambda done, total: self.progress(ProgressEvent("features", done, total)),
             )
+        self.store = FeatureStore(self.features_dir, self.options.contract)
+        with self._timed("near-duplicates"):
+            self.near_duplicates = self._find_near_duplicates(ready)
+        self.split = self._split()
         self.clips = _by_part(self.split, ready, self.failed)
         self._fit_target([clip.id for clip in self.clips["train"]])
-        self.store = FeatureStore(self.features_dir, self.options.contract)
         self.run = RunDirectory.open(self.run_dir, self._config(), resume=self.options.resume)
         self.run.rewrite_log(AUTOENCODER, REGRESSOR)
+
+    def about_the_clips(self) -> Iterator[str]:
+        """What whoever trains should know of the clips beforehand, in sentences."""
+        counts = ", ".join(f"{len(clips)} {part}" for part, clips in self.clips.items())
+        yield f"split {self.split.kind}: {counts} clips"
+        yield from leakage_of_split(list(self.rows.values()), self.split, cluster_names(self.near_duplicates))
+        size = self.store.size_bytes({clip.sha256 for part in self.clips.values() for clip in part})
+        yield f"features of these clips take {size / 1e6:,.0f} MB in {self.features_dir}"
 
     def fit_autoencoder(self) -> AutoencoderReport:
         """Trains the autoencoder, or takes up the one that was being trained."""
@@ -249,7 +277,8 @@ class _Work:
             checkpoint=self.out,
             run_dir=self.run_dir,
             split=self.split.kind,
-            crossings=crossings_of(list(self.rows.values()), self.split),
+            crossings=crossings_of(list(self.rows.values()), self.split, cluster_names(self.near_duplicates)),
+            near_duplicates=self.near_duplicates,
             clips={part: len(clips) for part, clips in self.clips.items()},
             hours=seconds_of_media / 3600,
             failed=tuple(self.failed),
@@ -268,12 +297,27 @@ class _Work:
             "manifest_sha256": self.manifest_sha256,
             "target": self.options.target,
             "seed": self.options.seed,
-            **{key: told[key] for key in ("split", "crossings", "hours", "autoencoder", "regressor", "held_out", "seconds")},
+            **{key: told[key] for key in ("split", "crossings", "near_duplicates", "hours")},
+            **{key: told[key] for key in ("autoencoder", "regressor", "held_out", "seconds")},
             "clips_left_out": len(self.failed),
             "options": {name: asdict(getattr(self.options, name)) for name in ("autoencoder", "regressor")},
             "versions": _versions(),
         }
         return Checkpoint(self.autoencoder, self.fusion, self.options.contract, self.target, card)
+
+    def _split(self) -> Split:
+        """By near-duplicates as far as they are known: at first nobody has looked at a picture."""
+        near = cluster_names(self.near_duplicates)
+        return split_clips(list(self.rows.values()), seed=self.options.seed, kind=self.options.split, near=near)
+
+    def _find_near_duplicates(self, ready: Sequence[ReadyClip]) -> tuple[Cluster, ...]:
+        self.progress(ProgressEvent("compare", 0, len(ready)))
+        return near_duplicates(
+            ready,
+            self.store,
+            fps=self.options.contract.picture.fps,
+            on_clip=lambda done, total: self.progress(ProgressEvent("compare", done, total)),
+        )
 
     def _fit_target(self, ids: Sequence[str]) -> None:
         self.target = fit_target([self.values[clip] for clip in ids], name=self.options.target, transform=self.options.transform)

@@ -10,7 +10,7 @@ import pytest
 
 from shortcast.errors import DataError
 from shortcast.training.clips import ClipRow
-from shortcast.training.splits import Crossing, crossings_of, grouped_folds, split_clips
+from shortcast.training.splits import Crossing, crossings_of, grouped_folds, leakage_of_split, split_clips
 
 
 def rows(*, splits: bool = False, authors: bool = False, count: int = 120) -> list[ClipRow]:
@@ -111,6 +111,32 @@ def test_a_length_that_many_share_joins_nobody() -> None:
     assert sum(False in part for part in parts) > 1
     (_, duplicates) = crossings_of(some, found)
     assert duplicates == Crossing("duplicate", 20, 0, 0)
+
+
+def test_where_pictures_were_compared_they_decide_and_not_lengths_and_sizes() -> None:
+    some = with_columns(duration_s=[10 + index / 7 for index in range(15)], width=[576], height=[1024])
+    near = {f"c{index}": f"c{index // 3 * 3}" for index in range(60)}
+    found = split_clips(some, seed=1, kind="duplicate", near=near)
+    clusters = [{int(clip[1:]) // 3 for clip in part} for part in (found.train, found.val, found.test)]
+    assert sum(map(len, clusters)) == 20
+    assert crossings_of(some, found, near)[1] == Crossing("duplicate", 60, 0, 0)
+    assert crossings_of(some, found)[1].groups > 0
+    for fold in grouped_folds(some, folds=4, seed=0, kind="author+duplicate", near=near):
+        assert not {near[clip] for clip in fold.train} & {near[clip] for clip in fold.held_out}
+    # Nobody alike is an answer too: there is nothing to keep together, and no column is missed.
+    assert len(split_clips(rows(), seed=0, kind="duplicate", near={}).train) == 84
+
+
+def test_what_crosses_a_split_is_told_in_sentences() -> None:
+    some = [replace(row, columns={"music": f"m{index % 3}"}) for index, row in enumerate(rows(splits=True, authors=True, count=12))]
+    told = leakage_of_split(some, split_clips(some, seed=0), near={"c1": "c1", "c11": "c1", "c8": "c8", "c9": "c8"})
+    assert told == [
+        "1 of 4 held-out clips share their author with training clips; on two sides: 2 authors (a2, a3)",
+        "4 of 4 held-out clips share their song with training clips; on two sides: 3 songs (m0, m1, m2)",
+        "1 of 4 held-out clips share their near-duplicate cluster with training clips; on two sides: 1 near-duplicate cluster (c1)",
+    ]
+    many = rows(authors=True)
+    assert leakage_of_split(many, split_clips(many, seed=0))[0] == "no author is on two sides of the split"
 
 
 def test_links_of_several_kinds_chain() -> None:

@@ -21,6 +21,7 @@ from shortcast.models.dual_transformer import FusionConfig
 from shortcast.runtime.contract import Contract, PictureContract
 from shortcast.training.clips import ClipRow, write_manifest
 from shortcast.training.compute import Compute
+from shortcast.training.evaluate import EvaluateOptions, evaluate_checkpoint
 from shortcast.training.fit_autoencoder import AutoencoderOptions
 from shortcast.training.fit_regressor import RegressorOptions
 from shortcast.training.run import ProgressEvent
@@ -142,8 +143,8 @@ def test_stopped_anywhere_it_goes_on_and_ends_the_same(
 def test_stages_report_their_progress(manifest: Path, options: TrainOptions, tmp_path: Path) -> None:
     events: list[ProgressEvent] = []
     train(manifest, tmp_path / "model", options=options, progress=events.append)
-    assert list(dict.fromkeys(event.stage for event in events)) == ["features", "autoencoder", "embed", "regressor"]
-    for stage, total in (("features", 12), ("autoencoder", 8), ("embed", 11), ("regressor", 3)):
+    assert list(dict.fromkeys(event.stage for event in events)) == ["features", "compare", "autoencoder", "embed", "regressor"]
+    for stage, total in (("features", 12), ("compare", 11), ("autoencoder", 8), ("embed", 11), ("regressor", 3)):
         mine = [event for event in events if event.stage == stage]
         assert mine[0].done == 0
         assert (mine[-1].done, mine[-1].total) == (total, total)
@@ -169,6 +170,26 @@ def test_a_checkpoint_is_not_replaced_unasked_and_nothing_is_decoded_first(whole
 
     with pytest.raises(CheckpointError, match="--force"):
         train(manifest, whole, options=options, progress=fail)
+
+
+def test_copies_are_kept_together_once_they_were_seen_and_evaluation_splits_alike(
+    manifest: Path, options: TrainOptions, tmp_path: Path
+) -> None:
+    some = [replace(row, split=None, id=f"{row.id}{twin}") for row in rows(manifest.parent) for twin in ("", "b") if row.id != "c3"]
+    doubled = write_manifest(tmp_path / "manifest.jsonl", some)
+    said: list[str] = []
+    out = tmp_path / "model"
+    report = train(doubled, out, options=replace(options, split="duplicate"), say=said.append)
+    assert [cluster.clips for cluster in report.near_duplicates] == [(row.id, f"{row.id}b") for row in some[::2]]
+    split = json.loads((report.run_dir / "config.json").read_text())["split"]
+    assert all({f"{clip}b" for clip in split[part] if not clip.endswith("b")} <= {*split[part]} for part in ("train", "val", "test"))
+    assert said[0] == f"split grouped by duplicate: {len(split['train'])} train, {len(split['val'])} val, {len(split['test'])} test clips"
+    assert said[1] == "no near-duplicate cluster is on two sides of the split"
+    assert said[2].startswith("features of these clips take ")
+    evaluated = evaluate_checkpoint(
+        out, doubled, options=EvaluateOptions(resamples=2, features_dir=options.features_dir, jobs=1, threads=1)
+    )
+    assert [clip.id for clip in evaluated.clips] == split["test"]
 
 
 def test_threads_are_given_back(manifest: Path, options: TrainOptions, tmp_path: Path) -> None:
