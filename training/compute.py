@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +18,14 @@ from ..errors import EngineError
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("fp32", "bf16", "fp16")
+_MEANS = frozenset({"device", "accumulate", "checkpoint_steps"})
+"""Options of any trainer that say how its numbers are reached. Precision isn't one of them."""
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """A device and a precision that were found to be there."""
+    """A device and a precision. That they are there is checked by `choose`, and again where they are used."""
 
     device: str = "cpu"
     """`cpu` or `cuda`: the current CUDA device."""
@@ -34,6 +37,13 @@ class Compute:
             raise EngineError(f"device {self.device!r} is unknown; expected one of {', '.join(DEVICES[1:])}")
         if self.precision not in PRECISIONS:
             raise EngineError(f"precision {self.precision!r} is unknown; expected one of {', '.join(PRECISIONS)}")
+
+    def check(self) -> None:
+        """Refuses what this machine cannot compute.
+
+        Raises:
+            EngineError: there is no such device, or it cannot compute in this precision.
+        """
         if self.device == "cuda" and not torch.cuda.is_available():
             raise EngineError("device cuda was asked for and PyTorch finds no CUDA device here; use --device cpu or auto")
         if self.precision == "fp16" and self.device != "cuda":
@@ -50,14 +60,20 @@ class Compute:
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(device, precision)
+        found = cls(device, precision)
+        found.check()
+        return found
 
     @contextmanager
     def hosting(self, *modules: nn.Module) -> Iterator[None]:
         """Moves modules to the device, and back to the CPU at the end, however it ends.
 
         On CUDA, convolutions are held to float32 (no TF32) and to algorithms that give the same bits every time.
+
+        Raises:
+            EngineError: see `check`.
         """
+        self.check()
         with ExitStack() as stack:
             for module in modules:
                 module.to(self.device)
@@ -84,3 +100,8 @@ class Compute:
     def move(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """The tensors on the device; on a CPU they are the same objects."""
         return tuple(tensor.to(self.device) for tensor in tensors)
+
+
+def decisive(options: Any) -> dict[str, Any]:
+    """A trainer's options (a dataclass) as JSON, less those that change no more than the rounding of what it computes."""
+    return asdict(options, dict_factory=lambda fields: {name: value for name, value in fields if name not in _MEANS})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ..errors import DataError
 from ..models.dual_transformer import DualTransformer, FusionOutput, modality_dropout
+from .compute import Compute
 from .losses import Loss, pinball
 from .metrics import spearman
 from .run import (
@@ -21,13 +22,11 @@ from .run import (
     ProgressEvent,
     RunDirectory,
     State,
-    cosine_with_warmup,
     module_tensors,
-    optimiser_tensors,
     restore_module,
-    restore_optimiser,
     silent,
 )
+from .updates import Updates
 
 STAGE = "regressor"
 
@@ -59,10 +58,15 @@ class RegressorOptions:
     """Weight of the three heads' own losses beside the ensemble's."""
     quantile_weight: float = 0.5
     quartile_weight: float = 0.1
+    accumulate: int = 1
+    """Micro-batches whose gradients make one update: less memory, more time. Dropout draws for each of them."""
+    compute: Compute = field(default_factory=Compute)
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.patience, self.batch) < 1:
             raise DataError("regressor options: epochs, patience and batch are at least 1")
+        if not 1 <= self.accumulate <= self.batch:
+            raise DataError(f"regressor options: accumulate is 1 to the batch's {self.batch}, got {self.accumulate}")
         Loss.parse(self.score_loss)  # refuses what is unknown
 
 
@@ -151,6 +155,10 @@ class FusionInputs(NamedTuple):
     chunk_mask: Tensor
     """float32 (B, N)."""
 
+    def split(self, rows: int) -> list[FusionInputs]:
+        """Micro-batches of so many clips; the last may be smaller."""
+        return [FusionInputs(*(tensor[first : first + rows] for tensor in self)) for first in range(0, len(self.visual), rows)]
+
 
 def fit_regressor(
     model: DualTransformer,
@@ -176,6 +184,20 @@ def fit_regressor(
     Returns:
         The report of all epochs, those before a resumption included.
     """
+    with options.compute.hosting(model):
+        return _fit(model, train, validation, options=options, seed=seed, run=run, progress=progress)
+
+
+def _fit(
+    model: DualTransformer,
+    train: LabelledClips,
+    validation: LabelledClips,
+    *,
+    options: RegressorOptions,
+    seed: int,
+    run: RunDirectory,
+    progress: Progress,
+) -> RegressorReport:
     trainer = _Trainer(model, train, options, seed)
     trainer.restore(run.load_state(STAGE))
     progress(ProgressEvent(STAGE, len(trainer.history), options.epochs))
@@ -245,7 +267,7 @@ class _Trainer:
         self.clips = clips
         self.options = options
         self.seed = seed
-        self.optimiser = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
+        self._updates = Updates(model, options, total=options.epochs * self._updates_per_epoch)
         self.deviations = [_deviations(features) for features in clips.present()]
         self.history: list[RegressorEpoch] = []
         self.best: dict[str, Tensor] = {}
@@ -264,9 +286,8 @@ class _Trainer:
         """One pass over the clips; returns the mean loss."""
         self.model.train()
         losses = []
-        with torch.random.fork_rng(devices=[]):
-            draw = np.random.default_rng([self.seed, epoch])
-            torch.manual_seed(int(draw.integers(2**31)))  # dropout and modality dropout of this epoch, whether resumed or not
+        draw = np.random.default_rng([self.seed, epoch])
+        with self.options.compute.seeded(int(draw.integers(2**31))):  # dropout of this epoch, whether resumed or not
             for number, rows in enumerate(_shuffled(len(self.clips.clips), self.options.batch, draw)):
                 losses.append(self._update(rows, (epoch - 1) * self._updates_per_epoch + number) * len(rows))
         return sum(losses) / len(self.clips.clips)
@@ -278,7 +299,7 @@ class _Trainer:
             self.best = module_tensors(self.model, "best")
 
     def state(self) -> State:
-        tensors = module_tensors(self.model, "model") | optimiser_tensors(self.optimiser) | self.best
+        tensors = module_tensors(self.model, "model") | self._updates.tensors() | self.best
         return State(tensors, {"history": [asdict(line) for line in self.history]})
 
     def restore(self, state: State | None) -> None:
@@ -287,7 +308,7 @@ class _Trainer:
             self.model.standardise_inputs(*self.clips.present())
             return
         restore_module(self.model, state.tensors, "model")
-        restore_optimiser(self.optimiser, state.tensors)
+        self._updates.restore(state.tensors)
         self.best = {name: tensor for name, tensor in state.tensors.items() if name.startswith("best.")}
         self.history = [RegressorEpoch(**plain) for plain in state.meta["history"]]
 
@@ -311,18 +332,24 @@ class _Trainer:
         return clip.starting_at(int(torch.randint(len(clip.end_s), ()))) if late else clip
 
     def _update(self, rows: NDArray[np.int64], number: int) -> float:
-        options = self.options
-        for group in self.optimiser.param_groups:
-            total = options.epochs * self._updates_per_epoch
-            group["lr"] = cosine_with_warmup(number, total, peak=options.learning_rate, warmup=options.warmup)
-        batch = self._varied(rows)
-        z, quartile = self.clips.labels(rows)
-        output = self.model(*batch)
-        loss = regressor_loss(output, batch.chunk_mask, z, quartile, levels=self.model.config.quantile_levels, options=options)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
-        self.optimiser.step()
+        size = -(-self.options.batch // self.options.accumulate)
+        self._updates.begin(number)
+        loss = 0.0
+        for first, part in enumerate(self._varied(rows).split(size)):
+            loss += self._gradients(part, rows[first * size : (first + 1) * size], of=len(rows))
+        self._updates.step()
+        return loss
+
+    def _gradients(self, batch: FusionInputs, rows: NDArray[np.int64], *, of: int) -> float:
+        """Adds a micro-batch's gradients to those of the batch of `of` clips; gives its share of the loss."""
+        compute, levels = self.options.compute, self.model.config.quantile_levels
+        batch = FusionInputs(*compute.move(*batch))
+        z, quartile = compute.move(*self.clips.labels(rows))
+        with compute.autocast():
+            output = self.model(*batch)
+        output = FusionOutput(*(tensor.float() for tensor in output))
+        loss = regressor_loss(output, batch.chunk_mask, z, quartile, levels=levels, options=self.options) * (len(rows) / of)
+        self._updates.backward(loss)
         return loss.item()
 
 
@@ -336,12 +363,14 @@ def _validate(model: DualTransformer, clips: LabelledClips, options: RegressorOp
     loss, scores = 0.0, []
     with torch.inference_mode():
         for rows in np.array_split(np.arange(len(clips.clips)), -(-len(clips.clips) // options.batch)):
-            batch, z, quartile = clips.batch(rows)
+            inputs, *labels = clips.batch(rows)
+            batch = FusionInputs(*options.compute.move(*inputs))
+            z, quartile = options.compute.move(*labels)
             output = model(*batch)
             levels = model.config.quantile_levels
             loss += float(regressor_loss(output, batch.chunk_mask, z, quartile, levels=levels, options=options)) * len(rows)
             last = batch.chunk_mask.sum(dim=1).long() - 1
-            scores.append(output.score[torch.arange(len(rows)), last].double().numpy())
+            scores.append(output.score[torch.arange(len(rows)), last.cpu()].double().cpu().numpy())
     final = np.concatenate(scores)
     mse = float(((final - clips.z) ** 2).mean())
     return RegressorEpoch(epoch, train_loss, loss / len(clips.clips), mse, spearman(clips.z, final))

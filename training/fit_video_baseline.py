@@ -7,17 +7,18 @@ while training, they lie elsewhere in their spans for every update.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import DataError
 from ..models.video_baselines import VideoConfig, VideoRegressor, evenly
+from .compute import Compute
 from .dataset import ClipFeatures, Clips
 from .metrics import spearman
 from .run import (
@@ -25,13 +26,11 @@ from .run import (
     ProgressEvent,
     RunDirectory,
     State,
-    cosine_with_warmup,
     module_tensors,
-    optimiser_tensors,
     restore_module,
-    restore_optimiser,
     silent,
 )
+from .updates import Updates
 
 _HUBER_DELTA = 1.0
 """In standardised units; that of the dual Transformer's loss."""
@@ -53,10 +52,25 @@ class VideoBaselineOptions:
     """Share of all updates during which the learning rate rises."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient."""
+    accumulate: int = 1
+    """Micro-batches whose gradients make one update: less memory, more time. Dropout and stochastic depth draw for each of them."""
+    compute: Compute = field(default_factory=Compute)
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.patience, self.batch) < 1:
             raise DataError("video baseline options: epochs, patience and batch are at least 1")
+        if not 1 <= self.accumulate <= self.batch:
+            raise DataError(f"video baseline options: accumulate is 1 to the batch's {self.batch}, got {self.accumulate}")
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> VideoBaselineOptions:
+        """From what `compute.decisive` made of them."""
+        return cls(**{**plain, "compute": Compute(**plain["compute"])})
+
+    @property
+    def micro_batch(self) -> int:
+        """Clips whose activations are held at once."""
+        return -(-self.batch // self.accumulate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +143,26 @@ def fit_video_baseline(
 
     Returns:
         The report of all epochs, those before a resumption included.
+
+    Raises:
+        DataError: micro-batches were asked for and the network normalises over the batch.
     """
+    if options.accumulate > 1 and any(isinstance(layer, nn.BatchNorm3d) for layer in model.modules()):
+        raise DataError(f"{model.config.network} normalises over the batch, so micro-batches would change it; use accumulate 1")
+    with options.compute.hosting(model):
+        return _fit(model, train, validation, options=options, seed=seed, run=run, progress=progress)
+
+
+def _fit(
+    model: VideoRegressor,
+    train: LabelledVideos,
+    validation: LabelledVideos,
+    *,
+    options: VideoBaselineOptions,
+    seed: int,
+    run: RunDirectory,
+    progress: Progress,
+) -> VideoBaselineReport:
     stage = stage_of(model.config)
     trainer = _Trainer(model, train, options, seed)
     trainer.restore(run.load_state(stage))
@@ -154,7 +187,7 @@ def predict_videos(model: VideoRegressor, clips: Clips, *, batch: int = 8) -> ND
     """Scores clips in standardised units, float64 (clips,); leaves the model in evaluation mode.
 
     Args:
-        model: on the CPU.
+        model: on any device; it computes in float32.
         clips: opened one at a time.
         batch: clips scored together.
     """
@@ -163,7 +196,8 @@ def predict_videos(model: VideoRegressor, clips: Clips, *, batch: int = 8) -> ND
     with torch.inference_mode():
         for first in range(0, len(clips), batch):
             rows = np.arange(first, min(first + batch, len(clips)))
-            scores[rows] = model(*_shown(clips, rows, model.config.frames)).double().numpy()
+            shown = _shown(clips, rows, model.config.frames)
+            scores[rows] = model(*(tensor.to(model.mean.device) for tensor in shown)).double().cpu().numpy()
     return scores
 
 
@@ -191,8 +225,8 @@ class _Trainer:
         self.videos = videos
         self.options = options
         self.seed = seed
-        self.optimiser = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
         self.updates_per_epoch = -(-len(videos.clips) // options.batch)
+        self._updates = Updates(model, options, total=options.epochs * self.updates_per_epoch)
         self.history: list[VideoBaselineEpoch] = []
         self.best: dict[str, Tensor] = {}
 
@@ -228,32 +262,37 @@ class _Trainer:
             self.best = module_tensors(self.model, "best")
 
     def state(self) -> State:
-        tensors = module_tensors(self.model, "model") | optimiser_tensors(self.optimiser) | self.best
+        tensors = module_tensors(self.model, "model") | self._updates.tensors() | self.best
         return State(tensors, {"history": [asdict(line) for line in self.history]})
 
     def restore(self, state: State | None) -> None:
         if state is None:
             return
         restore_module(self.model, state.tensors, "model")
-        restore_optimiser(self.optimiser, state.tensors)
+        self._updates.restore(state.tensors)
         self.best = {name: tensor for name, tensor in state.tensors.items() if name.startswith("best.")}
         self.history = [VideoBaselineEpoch(**plain) for plain in state.meta["history"]]
 
     def _update(self, rows: NDArray[np.int64], number: int, draw: np.random.Generator) -> float:
-        options = self.options
-        for group in self.optimiser.param_groups:
-            total = options.epochs * self.updates_per_epoch
-            group["lr"] = cosine_with_warmup(number, total, peak=options.learning_rate, warmup=options.warmup)
-        z = torch.from_numpy(self.videos.z[rows].astype(np.float32))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(draw.integers(2**31)))  # dropout and stochastic depth
-            scores = self.model(*_shown(self.videos.clips, rows, self.model.config.frames, draw))
-        loss = F.huber_loss(scores, z, delta=_HUBER_DELTA)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
-        self.optimiser.step()
-        return loss.item()
+        self._updates.begin(number)
+        with self.options.compute.seeded(int(draw.integers(2**31))):  # dropout and stochastic depth
+            frames, mask = _shown(self.videos.clips, rows, self.model.config.frames, draw)
+            z = torch.from_numpy(self.videos.z[rows].astype(np.float32))
+            loss = self._gradients(*self.options.compute.move(frames, mask, z))
+        self._updates.step()
+        return loss
+
+    def _gradients(self, frames: Tensor, mask: Tensor, z: Tensor) -> float:
+        """Adds up the gradients of micro-batches; gives the whole batch's loss."""
+        total, size = 0.0, self.options.micro_batch
+        for first in range(0, len(z), size):
+            there = slice(first, first + size)
+            with self.options.compute.autocast():
+                scores = self.model(frames[there], mask[there])
+            loss = F.huber_loss(scores.float(), z[there], delta=_HUBER_DELTA) * (len(z[there]) / len(z))
+            self._updates.backward(loss)
+            total += loss.item()
+        return total
 
 
 def _shown(clips: Clips, rows: NDArray[np.int64], count: int, draw: np.random.Generator | None = None) -> tuple[Tensor, Tensor]:

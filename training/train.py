@@ -26,6 +26,7 @@ from ..runtime.cpu import available_cpus
 from ..runtime.target import Target
 from ..runtime.whisper import WhisperWeights, resolve_whisper
 from .clips import read_manifest
+from .compute import decisive
 from .dataset import FailedClip, FeatureStore, ReadyClip, StoredClips, file_sha256, prepare_features
 from .evaluation import Evaluation, evaluate
 from .fit_autoencoder import STAGE as AUTOENCODER
@@ -36,9 +37,6 @@ from .near_duplicates import Cluster, cluster_names, near_duplicates
 from .run import Progress, ProgressEvent, RunDirectory, State, silent, torch_threads
 from .splits import Crossing, Split, crossings_of, leakage_of_split, split_clips
 from .targets import fit_target, target_values
-
-_MEANS = frozenset({"device", "accumulate", "checkpoint_steps"})
-"""Options of any stage that say how its numbers are reached: a stopped run may go on with others. Precision isn't one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +76,9 @@ class TrainOptions:
     """Replace an existing checkpoint."""
 
     def decisive(self) -> dict[str, Any]:
-        """The options that decide the result, as plain JSON; those of `_MEANS` change no more than its rounding."""
+        """The options that decide the result, as plain JSON; a stopped run may go on with another device or micro-batch."""
         parts = ("encoder", "decoder", "fusion", "autoencoder", "regressor")
-        plain: dict[str, Any] = {name: asdict(getattr(self, name), dict_factory=_without_means) for name in parts}
+        plain: dict[str, Any] = {name: decisive(getattr(self, name)) for name in parts}
         return {"target": self.target, "transform": self.transform, "seed": self.seed, "contract": self.contract.to_json(), **plain}
 
 
@@ -359,10 +357,6 @@ class _Work:
         started = perf_counter()
         yield
         self.seconds[stage] = round(perf_counter() - started, 1)
-
-
-def _without_means(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {name: value for name, value in fields if name not in _MEANS}
 
 
 def _with_whisper_hash(options: TrainOptions) -> TrainOptions:

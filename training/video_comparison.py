@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save
 
 from ..errors import CheckpointError, DataError
 from ..models.video_baselines import VIDEO_NETWORKS, VideoConfig, VideoRegressor
+from .compute import decisive
 from .dataset import FeatureStore, ReadyClip, StoredClips
 from .fit_video_baseline import LabelledVideos, VideoBaselineOptions, VideoBaselineReport, fit_video_baseline, predict_videos, stage_of
 from .run import Progress, RunDirectory, replace_file, silent
@@ -40,7 +41,7 @@ class VideoPlan:
     options: VideoBaselineOptions = field(default_factory=VideoBaselineOptions)
 
     def to_json(self) -> dict[str, Any]:
-        return {"config": asdict(self.config), "options": asdict(self.options)}
+        return {"config": asdict(self.config), "options": decisive(self.options)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ def load_video(run_dir: Path, network: str) -> TrainedVideo:
     folder = _folder(run_dir, network)
     try:
         plain = json.loads((folder / _RESULT).read_text(encoding="utf-8"))
-        plan = VideoPlan(VideoConfig(**plain["config"]), VideoBaselineOptions(**plain["options"]))
+        plan = VideoPlan(VideoConfig(**plain["config"]), VideoBaselineOptions.from_json(plain["options"]))
         model = VideoRegressor(plan.config)
         model.load_state_dict(load_file(folder / _WEIGHTS))
         report = VideoBaselineReport.from_json(plain["report"])

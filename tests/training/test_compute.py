@@ -68,6 +68,12 @@ def test_only_bf16_and_fp16_cast_and_only_fp16_scales(cuda: pytest.MonkeyPatch) 
     assert scaler.is_enabled()
 
 
+def test_a_value_may_name_what_is_not_here_and_using_it_may_not() -> None:
+    elsewhere = Compute("cpu", "fp16")
+    with pytest.raises(EngineError, match="CUDA"), elsewhere.hosting():
+        pass
+
+
 def test_a_seed_holds_for_its_block_and_the_callers_numbers_go_on() -> None:
     torch.manual_seed(7)
     expected = torch.rand(2)

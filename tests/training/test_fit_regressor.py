@@ -12,6 +12,7 @@ import torch
 from shortcast.errors import DataError
 from shortcast.models.dual_transformer import DualTransformer, FusionConfig
 from shortcast.runtime.target import Target
+from shortcast.training.compute import Compute
 from shortcast.training.evaluation import evaluate, predict
 from shortcast.training.fit_regressor import EmbeddedClip, LabelledClips, RegressorOptions, collate, fit_regressor, regressor_loss
 from shortcast.training.losses import LOSSES
@@ -202,6 +203,48 @@ def test_the_loss_decides_what_is_learned_from_an_outlier() -> None:
     assert pull["huber"] > pull["tukey"] > 0
 
 
+def test_micro_batches_give_the_gradients_of_the_whole_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[dict[str, torch.Tensor]] = []
+
+    def keep(_parameters: object, _norm: float) -> None:
+        found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+
+    monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", keep)
+    monkeypatch.setattr("torch.optim.AdamW.step", lambda *_: None)
+    for accumulate in (1, 3):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = DualTransformer(replace(FUSION, dropout=0.0))
+        options = replace(OPTIONS, epochs=1, accumulate=accumulate)
+        run = RunDirectory.open(tmp_path / str(accumulate), {})
+        fit_regressor(model, made_clips(20, 1), made_clips(20, 2), options=options, seed=1, run=run)
+    whole, parts = found[:2], found[2:]
+    assert len(parts) == 2
+    for mine, theirs in zip(parts, whole, strict=True):
+        for name, gradient in theirs.items():
+            torch.testing.assert_close(mine[name], gradient, atol=1e-6, rtol=0)
+
+
+def test_it_trains_in_bf16(tmp_path: Path) -> None:
+    options = replace(OPTIONS, compute=Compute("cpu", "bf16"))
+    reports = [
+        fit_regressor(new_model(), made_clips(60, 1), made_clips(20, 2), options=each, seed=1, run=RunDirectory.open(tmp_path / name, {}))
+        for name, each in (("bf16", options), ("fp32", OPTIONS))
+    ]
+    assert reports[0].history != reports[1].history
+    assert reports[0].history[-1].validation_loss == pytest.approx(reports[1].history[-1].validation_loss, rel=0.1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_trains_what_the_cpu_trains_and_gives_the_model_back(tmp_path: Path) -> None:
+    options, model = replace(OPTIONS, compute=Compute("cuda")), new_model()
+    report = fit_regressor(model, made_clips(60, 1), made_clips(20, 2), options=options, seed=1, run=RunDirectory.open(tmp_path, {}))
+    assert report.history[-1].validation_loss < report.history[0].validation_loss
+    assert {p.device.type for p in model.parameters()} == {"cpu"}
+
+
 def test_options_are_checked() -> None:
+    with pytest.raises(DataError, match="accumulate"):
+        RegressorOptions(batch=4, accumulate=5)
     with pytest.raises(DataError, match="huber, mse"):
         RegressorOptions(score_loss="l1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from shortcast.errors import DataError
 from shortcast.models.video_baselines import VideoConfig, VideoRegressor
 from shortcast.runtime.contract import Contract
+from shortcast.training.compute import Compute, decisive
 from shortcast.training.dataset import ClipFeatures, FeatureStore, ReadyClip, StoredClips
 from shortcast.training.fit_video_baseline import (
     LabelledVideos,
@@ -157,6 +159,53 @@ def test_a_clip_without_pictures_is_shown_as_such() -> None:
     other = replace(empty, frames=255 - empty.frames)
     model = new_model()
     np.testing.assert_array_equal(predict_videos(model, [empty]), predict_videos(model, [other]))
+
+
+def test_micro_batches_give_the_gradients_of_the_whole_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[dict[str, torch.Tensor]] = []
+
+    def keep(_parameters: object, _norm: float) -> None:
+        found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+
+    monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", keep)
+    monkeypatch.setattr("torch.optim.AdamW.step", lambda *_: None)
+    for accumulate in (1, 3):
+        model, options = new_model(), replace(OPTIONS, epochs=1, accumulate=accumulate)
+        run = RunDirectory.open(tmp_path / str(accumulate), {})
+        fit_video_baseline(model, made_videos(7, 1), made_videos(4, 2), options=options, seed=1, run=run)
+    whole, parts = found[:2], found[2:]
+    assert len(parts) == 2
+    for mine, theirs in zip(parts, whole, strict=True):
+        for name, gradient in theirs.items():
+            torch.testing.assert_close(mine[name], gradient, atol=1e-6, rtol=0)
+
+
+def test_micro_batches_of_a_network_that_normalises_over_the_batch_are_refused(tmp_path: Path) -> None:
+    videos, run = made_videos(4, 1), RunDirectory.open(tmp_path, {})
+    with pytest.raises(DataError, match="normalises over the batch"):
+        fit_video_baseline(new_model_like_torchvisions(), videos, videos, options=replace(OPTIONS, accumulate=2), seed=1, run=run)
+
+
+def test_it_trains_in_bf16_and_options_come_back_from_json(tmp_path: Path) -> None:
+    options = replace(OPTIONS, compute=Compute("cpu", "bf16"), accumulate=2)
+    plain = json.loads(json.dumps(decisive(options)))
+    assert VideoBaselineOptions.from_json(plain) == replace(options, accumulate=1)
+    report = fit_video_baseline(
+        new_model(), made_videos(16, 1), made_videos(8, 2), options=options, seed=1, run=RunDirectory.open(tmp_path, {})
+    )
+    assert report.history[-1].train_loss < report.history[0].train_loss
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_trains_and_gives_the_model_back(tmp_path: Path) -> None:
+    options, model = replace(OPTIONS, compute=Compute("cuda")), new_model()
+    videos = made_videos(8, 1)
+    expected = predict_videos(model, videos.clips)
+    with options.compute.hosting(model):
+        np.testing.assert_allclose(predict_videos(model, videos.clips), expected, atol=1e-4)
+    report = fit_video_baseline(model, made_videos(16, 1), videos, options=options, seed=1, run=RunDirectory.open(tmp_path, {}))
+    assert report.history[-1].train_loss < report.history[0].train_loss
+    assert {p.device.type for p in model.parameters()} == {"cpu"}
 
 
 def test_what_cannot_be_trained_is_refused() -> None:
