@@ -63,6 +63,22 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
+class TrainDevice(str, Enum):
+    """Where training computes."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Precision(str, Enum):
+    """What training computes in."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
 class Part(str, Enum):
     """Which clips of a manifest are evaluated."""
 
@@ -190,6 +206,11 @@ def train(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads PyTorch computes with.", show_default="the CPU quota")] = None,
     run_dir: Annotated[Path | None, typer.Option(help="Where the log and resumable state are kept.", show_default="OUTPUT.run")] = None,
     features_dir: Annotated[Path | None, typer.Option(help="Cache of decoded clips.", show_default="RUN_DIR/features")] = None,
+    device: Annotated[TrainDevice, typer.Option(help="Where to compute; auto is CUDA where there is a device.")] = TrainDevice.auto,
+    precision: Annotated[Precision, typer.Option(help="What to compute in; states and losses stay float32.")] = Precision.fp32,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also log to RUN_DIR/tensorboard; needs the tensorboard extra.")
+    ] = False,
     source: Annotated[str | None, typer.Option(help="One sentence on what the clips are, for the model's card.")] = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on where an interrupted run stopped.")] = True,
     whisper: WhisperOption = None,
@@ -200,18 +221,20 @@ def train(
     An interrupted run goes on where it stopped when the same command is given again.
     """
     from .display import StageBars, training_table
+    from .training.compute import Compute
     from .training.fit_autoencoder import AutoencoderOptions
     from .training.fit_regressor import RegressorOptions
     from .training.train import TrainOptions
     from .training.train import train as train_model
 
+    compute = Compute.choose(device.value, precision.value)
     options = TrainOptions(
         target=target,
         transform=transform.value,
         seed=seed,
         source=source or f"the clips of {manifest}",
-        autoencoder=AutoencoderOptions(epochs=epochs_autoencoder, chunks_per_epoch=chunks_per_epoch),
-        regressor=RegressorOptions(epochs=epochs, score_loss=loss),
+        autoencoder=AutoencoderOptions(epochs=epochs_autoencoder, chunks_per_epoch=chunks_per_epoch, compute=compute),
+        regressor=RegressorOptions(epochs=epochs, score_loss=loss, compute=compute),
         split=split,
         run_dir=run_dir,
         features_dir=features_dir,
@@ -220,12 +243,15 @@ def train(
         threads=threads,
         resume=resume,
         force=force,
+        tensorboard=tensorboard,
     )
     with StageBars() as bars:
         report = train_model(manifest, output, options=options, progress=bars.show, say=say)
     for failed in report.failed:
         say(f"left out {failed.id}: {failed.reason}")
     console().print(training_table(report.held_out.to_json()))
+    if tensorboard:
+        say(f"to see the curves: tensorboard --logdir {report.run_dir}")
     say(f"wrote {output}; next: shortcast export {output} -o {output}.shortcast")
 
 

@@ -5,6 +5,7 @@
       log.jsonl               one line per epoch
       autoencoder.safetensors embeddings.safetensors regressor.safetensors
                               weights, optimiser moments and history of the last whole epoch
+      tensorboard/            the log as TensorBoard events, where they were asked for (`training.tensorboard`)
       features/               the cache of decoded clips (`dataset.FeatureStore`), unless it is kept elsewhere
 
 Every file but the log is written aside and renamed, so a reader sees the old one or the new one. A state is one file, tensors and
@@ -48,6 +49,10 @@ Progress = Callable[[ProgressEvent], None]
 """Is called from the training thread, often; it must be quick."""
 
 
+Watcher = Callable[[Mapping[str, Any]], None]
+"""Is given lines of a run's log, after they are written."""
+
+
 def silent(_event: ProgressEvent) -> None:
     """The progress callback that shows nothing."""
 
@@ -66,6 +71,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._watchers: list[Watcher] = []
 
     @classmethod
     def open(cls, path: Path, config: Mapping[str, Any], *, resume: bool = True) -> RunDirectory:
@@ -117,6 +123,20 @@ class RunDirectory:
         """Appends one line to `log.jsonl`."""
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
+        for watcher in self._watchers:
+            watcher(record)
+
+    @contextmanager
+    def watched(self, watcher: Watcher) -> Iterator[None]:
+        """Shows a watcher every line that is logged so far, and while this lasts every further one."""
+        log = self.path / "log.jsonl"
+        for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
+            watcher(json.loads(line))
+        self._watchers.append(watcher)
+        try:
+            yield
+        finally:
+            self._watchers.remove(watcher)
 
     def rewrite_log(self, *stages: str) -> None:
         """Makes the log agree with the states of these stages: a kill between the two leaves a line too few, or half a line."""
@@ -138,7 +158,12 @@ class RunDirectory:
             raise DataError(f"{self.path} holds a run with another configuration ({changes}); use another --run-dir, or --no-resume")
 
     def _forget(self) -> None:
-        for file in [*self.path.glob("*.safetensors"), self.path / "log.jsonl", self.path / "config.json"]:
+        for file in [
+            *self.path.glob("*.safetensors"),
+            *self.path.glob("tensorboard/events.out.tfevents.*"),
+            self.path / "log.jsonl",
+            self.path / "config.json",
+        ]:
             file.unlink(missing_ok=True)
 
     def _write(self, name: str, content: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -37,6 +37,7 @@ from .near_duplicates import Cluster, cluster_names, near_duplicates
 from .run import Progress, ProgressEvent, RunDirectory, State, silent, torch_threads
 from .splits import Crossing, Split, crossings_of, leakage_of_split, split_clips
 from .targets import fit_target, target_values
+from .tensorboard import mirrored, require_tensorboard
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ class TrainOptions:
     """Go on from the state in the run directory; False starts over."""
     force: bool = False
     """Replace an existing checkpoint."""
+    tensorboard: bool = False
+    """Also write the log as TensorBoard events, to `tensorboard` in the run directory."""
 
     def decisive(self) -> dict[str, Any]:
         """The options that decide the result, as plain JSON; a stopped run may go on with another device or micro-batch."""
@@ -146,19 +149,23 @@ def train(
     Raises:
         DataError: the manifest, a label or the split cannot be used; no clip of a part of the split can be read; or the run directory
             holds another run.
+        EngineError: the device or precision that the stages' options name is not there.
         CheckpointError: `out` exists and `force` is not given.
         WeightsError: the Whisper weights are not found.
     """
     if out.exists() and not options.force:
         raise CheckpointError(f"{out} exists; give --force to replace it")
+    if options.tensorboard:
+        require_tensorboard()
     work = _Work(manifest, out, options, progress)
     with torch_threads(options.threads or available_cpus()):
         work.read_clips()
         for sentence in work.about_the_clips():
             say(sentence)
-        autoencoder = work.fit_autoencoder()
-        work.embed_clips()
-        regressor = work.fit_regressor()
+        with work.logged():
+            autoencoder = work.fit_autoencoder()
+            work.embed_clips()
+            regressor = work.fit_regressor()
         held_out = work.evaluate()
     report = work.report(autoencoder, regressor, held_out)
     save_checkpoint(work.checkpoint(report), out, force=options.force)
@@ -220,6 +227,10 @@ class _Work:
         yield from leakage_of_split(list(self.rows.values()), self.split, cluster_names(self.near_duplicates))
         size = self.store.size_bytes({clip.sha256 for part in self.clips.values() for clip in part})
         yield f"features of these clips take {size / 1e6:,.0f} MB in {self.features_dir}"
+
+    def logged(self) -> AbstractContextManager[None]:
+        """While it lasts, the log is mirrored where that was asked for."""
+        return mirrored(self.run) if self.options.tensorboard else nullcontext()
 
     def fit_autoencoder(self) -> AutoencoderReport:
         """Trains the autoencoder, or takes up the one that was being trained."""
@@ -338,9 +349,10 @@ class _Work:
         self.progress(ProgressEvent("embed", 0, len(clips)))
         self.autoencoder.eval()
         rows = []
-        for done, clip in enumerate(clips, start=1):
-            rows.append(embed_clip(self.autoencoder.encoder, self.store.load(clip.sha256)))
-            self.progress(ProgressEvent("embed", done, len(clips)))
+        with self.options.autoencoder.compute.hosting(self.autoencoder.encoder):
+            for done, clip in enumerate(clips, start=1):
+                rows.append(embed_clip(self.autoencoder.encoder, self.store.load(clip.sha256)))
+                self.progress(ProgressEvent("embed", done, len(clips)))
         return np.concatenate(rows)
 
     def _embedded(self, clip: ReadyClip, visual: NDArray[np.float32]) -> EmbeddedClip:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -162,6 +163,36 @@ def test_how_much_memory_is_taken_does_not_decide_the_run_and_precision_does() -
     coarser = replace(OPTIONS.autoencoder, compute=Compute("cpu", "bf16"))
     assert replace(OPTIONS, autoencoder=coarser).decisive() != OPTIONS.decisive()
     assert replace(OPTIONS, autoencoder=replace(less, backprop_chunks=2)).decisive() != OPTIONS.decisive()
+
+
+def test_a_stopped_run_has_every_epoch_of_its_log_in_tensorboard_once(manifest: Path, options: TrainOptions, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the tensorboard extra is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def stop(event: ProgressEvent) -> None:
+        if (event.stage, event.done) == ("regressor", 2):
+            raise KeyboardInterrupt
+
+    options = replace(options, tensorboard=True)
+    with pytest.raises(KeyboardInterrupt):
+        train(manifest, tmp_path / "model", options=options, progress=stop)
+    report = train(manifest, tmp_path / "model", options=options)
+    found = EventAccumulator(str(report.run_dir / "tensorboard"))
+    found.Reload()
+    steps = {tag: [event.step for event in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+    assert steps["autoencoder/validation/reconstruct"] == [1, 2]
+    assert steps["regressor/validation_mse"] == [1, 2, 3]
+
+
+def test_tensorboard_that_is_not_installed_is_an_error_before_any_work(
+    manifest: Path, options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("torch.utils.tensorboard")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(DataError, match="tensorboard"):
+        train(manifest, tmp_path / "model", options=replace(options, tensorboard=True))
+    assert not (tmp_path / "model.run").exists()
 
 
 def test_a_checkpoint_is_not_replaced_unasked_and_nothing_is_decoded_first(whole: Path, manifest: Path, options: TrainOptions) -> None:
