@@ -88,6 +88,13 @@ class Part(str, Enum):
     all = "all"
 
 
+class ClassHead(str, Enum):
+    """How the classifier ends."""
+
+    softmax = "softmax"
+    ordinal = "ordinal"
+
+
 class Transform(str, Enum):
     """Target transforms."""
 
@@ -198,6 +205,10 @@ def train(
             help="Loss of the score: huber, mse, mae, log-cosh, tukey, student-t or pinball; a parameter follows a colon, as huber:2."
         ),
     ] = "huber",
+    classes: Annotated[int, typer.Option(min=2, max=100, help="Classes of equal share; ties in the target may allow fewer.")] = 4,
+    class_head: Annotated[ClassHead, typer.Option(help="A logit for each class, or one latent number and rising cut points.")] = (
+        ClassHead.softmax
+    ),
     epochs_autoencoder: Annotated[int, typer.Option(min=1, help="Epochs of the ConvLSTM autoencoder.")] = 6,
     chunks_per_epoch: Annotated[int, typer.Option(min=2, help="Chunks of 2 s in one epoch of the autoencoder.")] = 320,
     epochs: Annotated[int, typer.Option(min=1, help="At most this many epochs of the dual Transformer.")] = 80,
@@ -220,7 +231,8 @@ def train(
 
     An interrupted run goes on where it stopped when the same command is given again.
     """
-    from .display import StageBars, training_table
+    from .display import StageBars, class_table, training_table
+    from .models.dual_transformer import FusionConfig
     from .training.compute import Compute
     from .training.fit_autoencoder import AutoencoderOptions
     from .training.fit_regressor import RegressorOptions
@@ -234,6 +246,7 @@ def train(
         seed=seed,
         source=source or f"the clips of {manifest}",
         autoencoder=AutoencoderOptions(epochs=epochs_autoencoder, chunks_per_epoch=chunks_per_epoch, compute=compute),
+        fusion=FusionConfig(classes=classes, class_head=class_head.value),
         regressor=RegressorOptions(epochs=epochs, score_loss=loss, compute=compute),
         split=split,
         run_dir=run_dir,
@@ -249,7 +262,8 @@ def train(
         report = train_model(manifest, output, options=options, progress=bars.show, say=say)
     for failed in report.failed:
         say(f"left out {failed.id}: {failed.reason}")
-    console().print(training_table(report.held_out.to_json()))
+    told = report.to_json()
+    console().print(training_table(told["held_out"]), class_table(told["classes"], told["held_out"]))
     if tensorboard:
         say(f"to see the curves: tensorboard --logdir {report.run_dir}")
     say(f"wrote {output}; next: shortcast export {output} -o {output}.shortcast")

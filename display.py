@@ -14,6 +14,7 @@ from .runtime.bundle import Bundle
 from .runtime.doctor import Finding
 from .runtime.parity import ParityRow
 from .runtime.score import Score
+from .runtime.target import QUARTILES
 
 if TYPE_CHECKING:
     from .training.audit import AuditReport
@@ -76,7 +77,7 @@ class ScoreTable:
             f"0-{score.end_s:.1f} s",
             human(score.value),
             f"{human(low)} .. {human(high)}",
-            f"{bars(score.quartile_probabilities)} Q{score.quartile} {max(score.quartile_probabilities):.0%}",
+            f"{bars(score.class_probabilities)} {_class_name(score)} {max(score.class_probabilities):.0%}",
             "".join(name for name, present in (("V", score.has_pictures), ("A", score.has_sound)) if present) or "-",
             *(f"{ms:.0f}" for ms in (latency.decode_ms, latency.sound_ms, latency.visual_ms, latency.fusion_ms)),
         )
@@ -87,9 +88,8 @@ class ScoreTable:
 
     def _heading(self, score: Score) -> None:
         self._clip = score.clip
-        head = self._HEAD.format(
-            "seen", score.target, f"{score.interval_coverage:.0%} interval", "quartile", "streams", "decode", "sound", "visual", "fusion"
-        )
+        interval, kind = f"{score.interval_coverage:.0%} interval", _kind_of(len(score.class_probabilities))
+        head = self._HEAD.format("seen", score.target, interval, kind, "streams", "decode", "sound", "visual", "fusion")
         self._console.print(f"\n{score.clip}", style="bold cyan", highlight=False, markup=False, soft_wrap=True)
         self._console.print(f"{head} ms", style="dim", highlight=False, soft_wrap=True)
 
@@ -171,7 +171,7 @@ def bundle_tables(bundle: Bundle) -> list[Table]:
         {
             "id": manifest.id[:16] + "…",
             "predicts": f"{target.name} ({target.transform}, mean {target.mean:.3f}, std {target.std:.3f})",
-            "quartile edges": ", ".join(human(edge) for edge in target.quartile_edges),
+            f"{_kind_of(target.classes)} edges": ", ".join(human(edge) for edge in target.class_edges),
             "interval": f"{manifest.interval_coverage:.0%}, quantiles {manifest.quantile_levels[0]} and {manifest.quantile_levels[-1]}",
             **{f"provenance: {name}": value for name, value in _flat(manifest.provenance)},
         },
@@ -197,7 +197,6 @@ def card_tables(card: Mapping[str, Any]) -> list[Table]:
         return [_pairs("card", dict(_flat(card)))]
     split, encoder, held_out = card["split"], card["autoencoder"], card["held_out"]
     last = encoder["history"][-1]["validation"]
-    quartiles, interval = held_out["quartiles"], held_out["interval"]
     trained = {
         "source": card["source"],
         "clips": f"{split['train']} to train, {split['val']} to validate, {split['test']} held out ({card['hours']:.2f} h in all)",
@@ -208,17 +207,29 @@ def card_tables(card: Mapping[str, Any]) -> list[Table]:
         "  predict": f"{last['predict']:.4f}, where a copy of the last frame gives {encoder['baselines']['copy_last']:.4f}",
         "regressor": f"best epoch {card['regressor']['best_epoch']} of {len(card['regressor']['history'])}",
     }
-    classes = {
-        "quartile accuracy": f"{quartiles['accuracy']:.0%}; always the most frequent one: {held_out['majority_quartile_accuracy']:.0%}",
-        "quartile macro-F1": f"{quartiles['macro_f1']:.2f}, class sizes {', '.join(map(str, quartiles['class_sizes']))}",
+    return [_pairs("trained on", trained), training_table(held_out), _by_seconds(held_out), class_table(card["classes"], held_out)]
+
+
+def class_table(trained: Mapping[str, Any], held_out: Mapping[str, Any]) -> Table:
+    """The classes of the training split, how often they were named right on held-out clips, and how often the interval held.
+
+    Args:
+        trained: `TargetClasses` as JSON.
+        held_out: an `Evaluation` as JSON.
+    """
+    found, interval = held_out["classes"], held_out["interval"]
+    kind, count = _kind_of(len(trained["sizes"])), len(trained["sizes"])
+    fewer = "" if trained["asked_for"] == count else f"; {trained['asked_for']} were asked for, and ties allow {count}"
+    kappa = "-" if found["quadratic_kappa"] is None else f"{found['quadratic_kappa']:.2f}"
+    rows = {
+        "classes of the training split": f"{_sizes(trained['sizes'])} clips{fewer}",
+        "of these clips": f"{_sizes(found['class_sizes'])} clips",
+        f"{kind} accuracy": f"{found['accuracy']:.0%}; always the most frequent one: {held_out['majority_class_accuracy']:.0%}",
+        f"{kind} macro-F1": f"{found['macro_f1']:.2f}; quadratic weighted kappa {kappa}",
+        **{f"  true {index}, predicted 1 to {count}": _sizes(row) for index, row in enumerate(found["confusion"], start=1)},
         "interval coverage": f"{interval['coverage']:.0%} measured, {interval['nominal']:.0%} nominal",
     }
-    return [
-        _pairs("trained on", trained),
-        training_table(held_out),
-        _by_seconds(held_out),
-        _pairs("held out, classes and interval", classes),
-    ]
+    return _pairs("held out, classes and interval", rows)
 
 
 def _by_seconds(held_out: Mapping[str, Any]) -> Table:
@@ -300,6 +311,20 @@ def _flat(plain: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any
 
 def _figure(number: float | None, form: str) -> str:
     return "-" if number is None else format(number, form)
+
+
+def _kind_of(classes: int) -> str:
+    return "quartile" if classes == QUARTILES else "class"
+
+
+def _class_name(score: Score) -> str:
+    """`Q3` of quartiles, `2/3` of three classes."""
+    classes = len(score.class_probabilities)
+    return f"Q{score.predicted_class}" if classes == QUARTILES else f"{score.predicted_class}/{classes}"
+
+
+def _sizes(counts: Iterable[int]) -> str:
+    return ", ".join(f"{count:,}" for count in counts)
 
 
 def _join(values: Mapping[str, int]) -> str:

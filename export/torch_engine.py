@@ -106,7 +106,7 @@ def fusion_specs(config: FusionConfig) -> tuple[tuple[TensorSpec, ...], tuple[Te
         "score": (),
         "head_scores": (3,),
         "quantiles": (len(config.quantile_levels),),
-        "quartile_logits": (4,),
+        "class_logits": (config.classes,),
         "chunk_weights": ("chunks",),
     }
     return _per_chunk(inputs), _per_chunk(outputs)

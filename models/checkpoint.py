@@ -23,7 +23,7 @@ from .autoencoder import ConvLSTMAutoencoder, DecoderConfig
 from .convlstm import EncoderConfig
 from .dual_transformer import DualTransformer, FusionConfig
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 _KEYS = {"format", "encoder", "decoder", "fusion", "contract", "target", "card"}
@@ -52,6 +52,8 @@ class Checkpoint:
         )
         if model != data:
             raise CheckpointError(f"checkpoint: the models take (T, H, W, visual, audio) = {model}, and the contract gives {data}")
+        if fusion.classes != self.target.classes:
+            raise CheckpointError(f"checkpoint: the model tells {fusion.classes} classes apart, and the target has {self.target.classes}")
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path, *, force: bool = False) -> None:
@@ -162,7 +164,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint: {CONFIG_FILE} cannot be read ({error})") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else None
-        raise CheckpointError(f"{path} is of checkpoint format {found!r}; this version reads format {FORMAT}")
+        raise CheckpointError(f"{path} is of checkpoint format {found!r}; this version reads format {FORMAT}: train it again")
     if set(config) != _KEYS:
         raise CheckpointError(f"{path / CONFIG_FILE} has unknown or missing keys {sorted(set(config) ^ _KEYS)}")
     return config

@@ -19,6 +19,11 @@ from ..errors import CheckpointError
 _LEAST_DEVIATION = 0.05
 """A feature that varies less than this is not blown up to deviation 1: it would carry rounding errors, in float16 above all."""
 
+CLASS_HEADS = ("softmax", "ordinal")
+MOST_CLASSES = 100
+_LEAST_GAP = 0.01
+"""Between two cut points of the ordinal head: no class vanishes, and the logarithm of its share stays exact enough."""
+
 MASKED = -1e4
 """Logit of what may not be attended: exp underflows to 0 in float32, and the number still exists in float16."""
 
@@ -38,6 +43,10 @@ class FusionConfig:
     position_cap: int = 90
     """Chunks after which elapsed time stops growing: 180 s of 2 s chunks."""
     dropout: float = 0.1
+    classes: int = 4
+    """K, the classes of the target."""
+    class_head: str = "softmax"
+    """`softmax`: a logit for each class. `ordinal`: one latent number and K - 1 rising cut points."""
 
     def __post_init__(self) -> None:
         if min(self.visual_dim, self.audio_dim, self.width, self.heads, self.layers, self.feedforward, self.position_cap) < 1:
@@ -47,6 +56,10 @@ class FusionConfig:
             raise CheckpointError(f"fusion: quantile levels rise inside (0, 1) and hold 0.5, got {levels}")
         if self.width % self.heads:
             raise CheckpointError(f"fusion: width {self.width} does not divide into {self.heads} heads")
+        if not 2 <= self.classes <= MOST_CLASSES:
+            raise CheckpointError(f"fusion: expected 2 to {MOST_CLASSES} classes, got {self.classes}")
+        if self.class_head not in CLASS_HEADS:
+            raise CheckpointError(f"fusion: class head {self.class_head!r} is unknown; it is one of {', '.join(CLASS_HEADS)}")
 
 
 class FusionOutput(NamedTuple):
@@ -58,8 +71,8 @@ class FusionOutput(NamedTuple):
     """float32 (B, N, 3): the visual, audio and fused heads."""
     quantiles: Tensor
     """float32 (B, N, Q): never crossing, one for each of `FusionConfig.quantile_levels`."""
-    quartile_logits: Tensor
-    """float32 (B, N, 4)."""
+    class_logits: Tensor
+    """float32 (B, N, K): their softmax is the classes' probabilities; the ordinal head's are log probabilities already."""
     chunk_weights: Tensor
     """float32 (B, N, N): row k says how much chunks 0..k weighed; it sums to 1, or to 0 where no chunk so far is real."""
 
@@ -82,8 +95,8 @@ class DualTransformer(nn.Module):
         self.heads = nn.ModuleList(_score_head(config) for _ in range(3))
         self.gate = nn.Linear(config.width, 3)
         self.spread = nn.Linear(config.width, len(config.quantile_levels))
-        self.quartile = nn.Linear(config.width, 4)
-        for layer in (self.gate, self.spread, self.quartile):
+        self.classify = _class_head(config)
+        for layer in (self.gate, self.spread):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -120,7 +133,7 @@ class DualTransformer(nn.Module):
         head_scores = torch.cat([head(vector) for head, (vector, _) in zip(self.heads, pooled, strict=True)], dim=-1)
         fused, chunk_weights = pooled[2]
         score = self._ensemble(fused, head_scores, masks)
-        return FusionOutput(score, head_scores, self._quantiles(fused, score), self.quartile(fused), chunk_weights)
+        return FusionOutput(score, head_scores, self._quantiles(fused, score), self.classify(fused), chunk_weights)
 
     def _ensemble(self, fused: Tensor, head_scores: Tensor, masks: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """A convex combination in which a modality that was never present so far has no say."""
@@ -279,6 +292,41 @@ def _alibi_slopes(heads: int) -> Tensor:
     slopes = torch.tensor([2.0 ** (-8.0 * i / heads) for i in range(1, heads + 1)])
     slopes[0] = 0.0
     return slopes
+
+
+class _OrdinalHead(nn.Module):
+    """Proportional odds (McCullagh 1980): P(class > k) = sigmoid(latent - cut_k), with cut points that rise.
+
+    A class's probability is the difference of two sigmoids. It's taken as the product s(cut_k - latent) s(latent - cut_(k-1))
+    (1 - exp(cut_(k-1) - cut_k)), which is the same number: logarithms stay exact where the difference would be 0.
+    """
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.latent = nn.Linear(width, 1, bias=False)
+        nn.init.zeros_(self.latent.weight)
+        cuts = torch.logit(torch.arange(1, classes) / classes)  # with the latent at 0 every class is as likely
+        self.cuts = nn.Parameter(torch.cat((cuts[:1], torch.log(torch.expm1(cuts.diff() - _LEAST_GAP)))))
+        """float32 (K - 1,): the first cut point, and what softplus makes the gaps to the next ones of."""
+
+    def forward(self, fused: Tensor) -> Tensor:
+        """float32 (B, N, width) -> log probabilities (B, N, K)."""
+        gaps = F.softplus(self.cuts[1:]) + _LEAST_GAP
+        cuts = torch.cat((self.cuts[:1], self.cuts[:1] + torch.cumsum(gaps, dim=0)))
+        above = self.latent(fused) - cuts
+        not_above, is_above = -F.softplus(above), -F.softplus(-above)
+        between = not_above[..., 1:] + is_above[..., :-1] + torch.log1p(-torch.exp(-gaps))
+        return torch.cat((not_above[..., :1], between, is_above[..., -1:]), dim=-1)
+
+
+def _class_head(config: FusionConfig) -> nn.Module:
+    """All classes as likely before training."""
+    if config.class_head == "ordinal":
+        return _OrdinalHead(config.width, config.classes)
+    head = nn.Linear(config.width, config.classes)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def _score_head(config: FusionConfig) -> nn.Sequential:

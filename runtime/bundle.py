@@ -24,7 +24,7 @@ from .contract import Contract
 from .parity import ParityRow
 from .target import Target
 
-SCHEMA = "1.0"
+SCHEMA = "2.0"
 MANIFEST = "manifest.json"
 CONTRACT = "contract.json"
 GOLDEN = "golden/golden.npz"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from .target import QUARTILES
+
 if TYPE_CHECKING:
     from .transcript import Segment
 
@@ -50,8 +52,8 @@ class Score:
     """Outermost predicted quantiles, in target units."""
     interval_coverage: float
     """Nominal share of clips whose value lies in `interval`."""
-    quartile_probabilities: tuple[float, ...]
-    """Probability of each quartile of the training split, lowest first."""
+    class_probabilities: tuple[float, ...]
+    """Probability of each of the K classes of the training split (quartiles, where K is 4), lowest first."""
     chunk_weights: tuple[float, ...]
     """How much each chunk so far counts in the fused head; they sum to 1."""
     has_pictures: bool
@@ -69,12 +71,13 @@ class Score:
     """What was understood so far; None where it was not asked for."""
 
     @property
-    def quartile(self) -> int:
-        """The most probable quartile, 1 to 4."""
-        return self.quartile_probabilities.index(max(self.quartile_probabilities)) + 1
+    def predicted_class(self) -> int:
+        """The most probable class, 1 to K."""
+        return self.class_probabilities.index(max(self.class_probabilities)) + 1
 
     def to_json(self) -> dict[str, Any]:
         """One JSON line; the schema is in docs/score-schema.md."""
+        kind = "quartile" if len(self.class_probabilities) == QUARTILES else "class"
         stages = {name.removesuffix("_ms"): round(spent, 3) for name, spent in asdict(self.latency).items()}
         return {
             "clip": self.clip,
@@ -87,8 +90,8 @@ class Score:
             "z": self.z,
             "interval": list(self.interval),
             "interval_coverage": self.interval_coverage,
-            "quartile": self.quartile,
-            "quartile_probabilities": list(self.quartile_probabilities),
+            kind: self.predicted_class,
+            f"{kind}_probabilities": list(self.class_probabilities),
             "chunk_weights": list(self.chunk_weights),
             "modalities": {"pictures": self.has_pictures, "sound": self.has_sound},
             "epoch": self.epoch,

@@ -214,7 +214,7 @@ class Scorer:
             z=float(latest["score"]),
             interval=(float(low), float(high)),
             interval_coverage=self.bundle.manifest.interval_coverage,
-            quartile_probabilities=tuple(_softmax(latest["quartile_logits"]).tolist()),
+            class_probabilities=tuple(_softmax(latest["class_logits"]).tolist()),
             chunk_weights=tuple(latest["chunk_weights"].tolist()),
             has_pictures=stream.visual_mask[-1],
             has_sound=stream.audio_mask[-1],

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import DataError
 
 TRANSFORMS = ("log1p", "yeo-johnson", "rank-gauss", "none")
+QUARTILES = 4
+"""Classes where nothing else is asked for."""
 MOST_KNOTS = 256
 _FARTHEST = 100.0
 """Spans of the training values that a fitted transform's restored value may lie outside of them."""
@@ -36,8 +38,8 @@ class Target:
     transform: str
     mean: float
     std: float
-    quartile_edges: tuple[float, float, float]
-    """Quartile boundaries of the training split, in target units."""
+    class_edges: tuple[float, ...]
+    """Rising boundaries between K classes of the training split, K - 1 of them, in target units; see `class_edges`."""
     power: float | None = None
     """Lambda of `yeo-johnson`."""
     knots: tuple[tuple[float, float], ...] = ()
@@ -52,19 +54,21 @@ class Target:
             raise DataError(f"target {self.name!r}: mean {self.mean} and standard deviation {self.std} must be finite")
         if not self.std > 0:
             raise DataError(f"target {self.name!r} is constant on the training split; there is nothing to learn")
+        _check_edges(self)
         _check_parameters(self)
 
     @classmethod
-    def fit(cls, values: ArrayLike, *, name: str, transform: str = "log1p") -> Target:
-        """Fits mean, standard deviation and quartile edges; `training.targets.fit_target` also fits the other two transforms.
+    def fit(cls, values: ArrayLike, *, name: str, transform: str = "log1p", classes: int = QUARTILES) -> Target:
+        """Fits mean, standard deviation and class edges; `training.targets.fit_target` also fits the other two transforms.
 
         Args:
             values: float (clips,), the training split's targets in their own units.
             name: the column they came from.
             transform: `log1p` for counts (heavy tails), or `none`.
+            classes: classes of equal share to cut the values into; ties make fewer of them, see `class_edges`.
 
         Raises:
-            DataError: NaN, infinite, constant, or (for `log1p`) negative values.
+            DataError: NaN, infinite, constant, or (for `log1p`) negative values, or fewer than two classes.
         """
         raw = np.asarray(values, dtype=np.float64)
         if raw.size == 0 or not np.isfinite(raw).all():
@@ -72,8 +76,9 @@ class Target:
         if transform == "log1p" and (raw < 0).any():
             raise DataError(f"target {name!r}: log1p needs values of at least 0, got {raw.min():g}; use --transform yeo-johnson or none")
         space = np.log1p(raw) if transform == "log1p" else raw
-        std = float(space.std()) if np.ptp(raw) > 0 else 0.0
-        return cls(name, transform, float(space.mean()), std, quartile_edges(raw))
+        if np.ptp(raw) == 0:
+            raise DataError(f"target {name!r} is constant on the training split; there is nothing to learn")
+        return cls(name, transform, float(space.mean()), float(space.std()), class_edges(raw, classes))
 
     def standardise(self, values: ArrayLike) -> Numbers:
         """Target units -> standardised units, same shape."""
@@ -97,14 +102,23 @@ class Target:
             return _yeo_johnson(raw, self.power)
         return _along(raw, *self._table()) if self.knots else raw
 
-    def quartile_of(self, values: ArrayLike) -> NDArray[np.int64]:
-        """Target units -> quartile 0..3 of the training split; a value on an edge belongs to the upper side."""
-        return np.searchsorted(np.asarray(self.quartile_edges), np.asarray(values, dtype=np.float64), side="right")
+    @property
+    def classes(self) -> int:
+        """How many classes there are: K."""
+        return len(self.class_edges) + 1
+
+    def class_of(self, values: ArrayLike) -> NDArray[np.int64]:
+        """Target units -> class 0..K-1, same shape; a value on an edge belongs to the class below it."""
+        return np.searchsorted(np.asarray(self.class_edges), np.asarray(values, dtype=np.float64), side="left")
+
+    def class_sizes(self, values: ArrayLike) -> tuple[int, ...]:
+        """How many of float (clips,), in target units, fall into each of the K classes."""
+        return tuple(np.bincount(self.class_of(values), minlength=self.classes).tolist())
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` is the exact inverse. What a transform does not have is left out."""
         plain: dict[str, Any] = {"name": self.name, "transform": self.transform, "mean": self.mean, "std": self.std}
-        plain["quartile_edges"] = list(self.quartile_edges)
+        plain["class_edges"] = list(self.class_edges)
         if self.power is not None:
             plain["power"] = self.power
         if self.knots:
@@ -124,7 +138,7 @@ class Target:
             knots = tuple((float(value), float(score)) for value, score in plain.get("knots", ()))
             span = plain.get("span")
             fitted: dict[str, Any] = {"knots": knots, "span": None if span is None else (float(span[0]), float(span[1]))}
-            return cls(**{**plain, **fitted, "quartile_edges": tuple(plain["quartile_edges"])})
+            return cls(**{**plain, **fitted, "class_edges": tuple(float(edge) for edge in plain["class_edges"])})
         except (TypeError, LookupError, ValueError) as error:
             raise DataError(f"target description cannot be read: {error}") from error
 
@@ -139,10 +153,38 @@ class Target:
         return np.clip(values, max(low - reach, 0.0) if low >= 0 else low - reach, high + reach)
 
 
-def quartile_edges(values: Numbers) -> tuple[float, float, float]:
-    """Quartile boundaries of float64 (clips,)."""
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-    return float(low), float(middle), float(high)
+def class_edges(values: Numbers, classes: int = QUARTILES) -> tuple[float, ...]:
+    """Quantiles that cut values into classes of equal share, fewer where ties allow no more: every class holds at least one value.
+
+    A class is the half-open (edge below, edge], so that a mass of equal values (37 % zeros, say) lies in one class and is the whole of
+    the lowest one where it is the lowest value. Edges that would leave nothing between them are one edge. An edge at the
+    largest value would leave nothing above it, and lies at the largest but one instead.
+
+    Args:
+        values: float64 (clips,), of which two differ.
+        classes: how many are asked for.
+
+    Returns:
+        1 to `classes` - 1 rising edges.
+
+    Raises:
+        DataError: fewer than two classes are asked for, or all values are equal.
+    """
+    if classes < 2:
+        raise DataError(f"a target is cut into at least 2 classes, got {classes}")
+    ordered = np.sort(values)
+    below_largest = ordered[ordered < ordered[-1]]
+    if len(below_largest) == 0:
+        raise DataError("a target with a single value has no classes")
+    edges = np.minimum(np.quantile(ordered, np.arange(1, classes) / classes), below_largest[-1])
+    _, first = np.unique(np.searchsorted(ordered, edges, side="right"), return_index=True)
+    return tuple(edges[first].tolist())
+
+
+def _check_edges(target: Target) -> None:
+    edges = np.asarray(target.class_edges, dtype=np.float64)
+    if len(edges) == 0 or not (np.isfinite(edges).all() and (np.diff(edges) > 0).all()):
+        raise DataError(f"target {target.name!r}: expected class edges that are finite and rise, at least one, got {target.class_edges}")
 
 
 def _check_parameters(target: Target) -> None:

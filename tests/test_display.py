@@ -3,8 +3,9 @@ import io
 import pytest
 from rich.console import Console
 
-from shortcast.display import StageBars, bars, card_tables, human, parity_table
+from shortcast.display import ScoreTable, StageBars, bars, card_tables, class_table, human, parity_table
 from shortcast.runtime.parity import ParityRow, Tolerance
+from shortcast.runtime.score import Latency, Score
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,54 @@ def test_the_worst_row_of_a_kind_is_shown() -> None:
     assert "FAILED" in text
     rows.append(ParityRow("visual, c", "h", (1,), None, loose, passed=False))
     assert "not comparable" in render(parity_table(rows))
+
+
+def a_score(*probabilities: float) -> Score:
+    return Score(
+        clip="clip.mp4",
+        index=0,
+        start_s=0.0,
+        end_s=2.0,
+        final=True,
+        target="likes",
+        value=12.0,
+        z=0.1,
+        interval=(3.0, 40.0),
+        interval_coverage=0.9,
+        class_probabilities=probabilities,
+        chunk_weights=(1.0,),
+        has_pictures=True,
+        has_sound=False,
+        epoch=0,
+        lost_packets=0,
+        latency=Latency(1.0, 2.0, 3.0, 4.0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "kind", "name"),
+    [((0.1, 0.2, 0.6, 0.1), "quartile", "Q3"), ((0.1, 0.7, 0.2), "class", "2/3"), ((0.4, 0.6), "class", "2/2")],
+)
+def test_four_classes_are_quartiles_and_others_are_numbered(probabilities: tuple[float, ...], kind: str, name: str) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    ScoreTable(console).show(a_score(*probabilities))
+    head, row = console.file.getvalue().splitlines()[-2:]  # type: ignore[attr-defined]
+    assert f" {kind} " in head
+    assert f" {name} {max(probabilities):.0%}" in row
+    plain = a_score(*probabilities).to_json()
+    assert {key: plain[key] for key in plain if "quartile" in key or "class" in key} == {
+        kind: int(name.strip("Q").split("/")[0]),
+        f"{kind}_probabilities": list(probabilities),
+    }
+
+
+def test_classes_that_ties_merged_are_said() -> None:
+    found = {"class_sizes": [9, 1], "accuracy": 0.8, "macro_f1": 0.7, "quadratic_kappa": None, "confusion": [[8, 1], [1, 0]]}
+    held_out = {"classes": found, "majority_class_accuracy": 0.9, "interval": {"coverage": 0.85, "nominal": 0.9}}
+    text = render(class_table({"asked_for": 4, "sizes": [60, 40]}, held_out))
+    assert "60, 40 clips; 4 were asked for, and ties allow 2" in text
+    assert "true 1, predicted 1 to 2" in text
+    assert "asked for" not in render(class_table({"asked_for": 2, "sizes": [60, 40]}, held_out))
 
 
 def test_a_card_that_training_did_not_write_is_shown_as_it_is() -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ..runtime.target import QUARTILES
 from .clips import read_manifest
 from .duplicate_report import stored_duplicates
 from .label_table import LabelTable, read_table
@@ -151,12 +152,12 @@ def _zeros(found: Measures) -> Iterator[Finding]:
 def _quartiles(found: Measures) -> Iterator[Finding]:
     quartiles = found.quartiles
     sizes, edges = (", ".join(f"{number:,g}" for number in numbers) for numbers in (quartiles.sizes, quartiles.edges))
-    if quartiles.smallest < SMALLEST_CLASS:
+    if len(quartiles.sizes) < QUARTILES or quartiles.smallest < SMALLEST_CLASS:
         yield Finding(
             "warning",
             "collapsed quartiles",
-            f"Ties make quartiles of {sizes} rows (edges {edges}).",
-            "Do not read quartile accuracy against 25 %; choose a target with fewer ties.",
+            f"Ties make {len(quartiles.sizes)} classes of {sizes} rows (edges {edges}).",
+            "Do not read class accuracy against 25 %; choose a target with fewer ties.",
         )
 
 

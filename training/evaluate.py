@@ -107,7 +107,7 @@ class ClipFigures:
     """In standardised units, as is the next one."""
     predicted_z: float
     quartile: int
-    """0..3 of the training split."""
+    """Class 0..K-1 of the training split."""
     predicted_quartile: int
 
 
@@ -324,7 +324,7 @@ def _label(
         visual = embed_clip(loaded.autoencoder.encoder, features)
         clips.append(EmbeddedClip(visual, features.picture_mask, features.sound, features.sound_mask, features.end_s))
         progress(ProgressEvent("embed", done, len(ready)))
-    return LabelledClips(clips, loaded.target.standardise(values), loaded.target.quartile_of(values))
+    return LabelledClips(clips, loaded.target.standardise(values), loaded.target.class_of(values))
 
 
 def _report(loaded: Checkpoint, sources: _Sources, options: EvaluateOptions, measured: _Measured) -> EvaluationReport:
@@ -364,7 +364,7 @@ def _report(loaded: Checkpoint, sources: _Sources, options: EvaluateOptions, mea
 
 def _clip_figures(measured: _Measured, target: Target) -> Iterator[ClipFigures]:
     for clip, z, quartile, said in zip(
-        measured.ready, measured.labelled.z, measured.labelled.quartile, measured.predictions.whole, strict=True
+        measured.ready, measured.labelled.z, measured.labelled.classes, measured.predictions.whole, strict=True
     ):
         truth, predicted, low, high = target.restore([z, said.score[-1], said.quantiles[-1, 0], said.quantiles[-1, -1]]).tolist()
         yield ClipFigures(
@@ -377,7 +377,7 @@ def _clip_figures(measured: _Measured, target: Target) -> Iterator[ClipFigures]:
             truth_z=float(z),
             predicted_z=float(said.score[-1]),
             quartile=int(quartile),
-            predicted_quartile=int(said.quartile[-1]),
+            predicted_quartile=int(said.predicted_class[-1]),
         )
 
 

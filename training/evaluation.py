@@ -19,14 +19,14 @@ from .bootstrap import Bootstrap, ConfidenceInterval
 from .fit_regressor import EmbeddedClip, LabelledClips, collate
 from .metrics import (
     REGRESSION_METRICS,
+    ClassMetrics,
     IntervalMetrics,
-    QuartileMetrics,
     RegressionMetrics,
     both_spaces,
+    class_metrics,
     interval_metrics,
     mae,
     mse,
-    quartile_metrics,
     regression_metrics,
     spearman,
     standardised_space,
@@ -51,7 +51,7 @@ class Prediction:
     """float64 (N,)."""
     quantiles: NDArray[np.float64]
     """float64 (N, Q)."""
-    quartile: NDArray[np.int64]
+    predicted_class: NDArray[np.int64]
     """int64 (N,): the most probable one."""
     end_s: NDArray[np.float64]
     """float64 (N,): seconds seen."""
@@ -99,9 +99,9 @@ class Evaluation:
     """Every clip is given the training mean, which is 0 in standardised units."""
     pictures_alone: list[RegressionMetrics]
     sound_alone: list[RegressionMetrics]
-    quartiles: QuartileMetrics
-    majority_quartile_accuracy: float
-    """Accuracy of always naming the split's most frequent quartile."""
+    classes: ClassMetrics
+    majority_class_accuracy: float
+    """Accuracy of always naming the split's most frequent class."""
     interval: IntervalMetrics
     by_seconds: list[PrefixMetrics]
 
@@ -128,8 +128,8 @@ def predict(model: DualTransformer, clips: Sequence[EmbeddedClip], *, pictures: 
             for row, clip in enumerate(part):
                 there = slice(len(clip.end_s))
                 score, quantiles = (tensor[row, there].double().numpy() for tensor in (output.score, output.quantiles))
-                quartile = output.quartile_logits[row, there].argmax(dim=-1).numpy()
-                predictions.append(Prediction(score, quantiles, quartile, clip.end_s))
+                predicted_class = output.class_logits[row, there].argmax(dim=-1).numpy()
+                predictions.append(Prediction(score, quantiles, predicted_class, clip.end_s))
     return predictions
 
 
@@ -153,15 +153,15 @@ def evaluate_predictions(predictions: Predictions, labelled: LabelledClips, targ
     """Every figure of one split from what was predicted for it; `levels` are those of the predicted quantiles."""
     whole = predictions.whole
     last = np.stack([prediction.quantiles[-1] for prediction in whole])
-    counts = np.bincount(labelled.quartile)
+    counts = np.bincount(labelled.classes)
     return Evaluation(
         clips=len(whole),
         whole_clip=both_spaces(target, labelled.z, _final(whole)),
         train_mean_baseline=both_spaces(target, labelled.z, np.zeros(len(whole))),
         pictures_alone=both_spaces(target, labelled.z, _final(predictions.pictures_alone)),
         sound_alone=both_spaces(target, labelled.z, _final(predictions.sound_alone)),
-        quartiles=quartile_metrics(labelled.quartile, [prediction.quartile[-1] for prediction in whole]),
-        majority_quartile_accuracy=float(counts.max() / counts.sum()),
+        classes=class_metrics(labelled.classes, [prediction.predicted_class[-1] for prediction in whole], classes=target.classes),
+        majority_class_accuracy=float(counts.max() / counts.sum()),
         interval=interval_metrics(labelled.z, last[:, 0], last[:, -1], nominal=levels[-1] - levels[0], space=standardised_space(target)),
         by_seconds=_by_seconds(whole, labelled.z, target),
     )

@@ -57,7 +57,7 @@ class RegressorOptions:
     head_weight: float = 0.3
     """Weight of the three heads' own losses beside the ensemble's."""
     quantile_weight: float = 0.5
-    quartile_weight: float = 0.1
+    class_weight: float = 0.1
     accumulate: int = 1
     """Micro-batches whose gradients make one update: less memory, more time. Dropout draws for each of them."""
     compute: Compute = field(default_factory=Compute)
@@ -97,8 +97,8 @@ class LabelledClips:
     clips: Sequence[EmbeddedClip]
     z: NDArray[np.float64]
     """float64 (clips,): targets in standardised units."""
-    quartile: NDArray[np.int64]
-    """int64 (clips,): quartiles 0..3 of the training split."""
+    classes: NDArray[np.int64]
+    """int64 (clips,): classes 0..K-1 of the training split."""
 
     def present(self) -> tuple[Tensor, Tensor]:
         """Embeddings of every chunk that has pictures, and of every one that has sound: float32 (chunks, Dv) and (chunks, Da)."""
@@ -107,12 +107,12 @@ class LabelledClips:
         return torch.from_numpy(visual), torch.from_numpy(audio)
 
     def batch(self, rows: NDArray[np.int64]) -> tuple[FusionInputs, Tensor, Tensor]:
-        """Some of the clips as tensors: inputs, z float32 (B,), quartile int64 (B,)."""
+        """Some of the clips as tensors: inputs, z float32 (B,), classes int64 (B,)."""
         return collate([self.clips[row] for row in rows]), *self.labels(rows)
 
     def labels(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """The targets of some of the clips: z float32 (B,) and quartile int64 (B,)."""
-        return torch.from_numpy(self.z[rows].astype(np.float32)), torch.from_numpy(self.quartile[rows])
+        """The targets of some of the clips: z float32 (B,) and classes int64 (B,)."""
+        return torch.from_numpy(self.z[rows].astype(np.float32)), torch.from_numpy(self.classes[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +234,7 @@ def collate(clips: Sequence[EmbeddedClip]) -> FusionInputs:
 
 
 def regressor_loss(
-    output: FusionOutput, chunk_mask: Tensor, z: Tensor, quartile: Tensor, *, levels: Sequence[float], options: RegressorOptions
+    output: FusionOutput, chunk_mask: Tensor, z: Tensor, classes: Tensor, *, levels: Sequence[float], options: RegressorOptions
 ) -> Tensor:
     """The objective: every prefix of a clip counts the same, and every clip counts the same however long it is.
 
@@ -242,7 +242,7 @@ def regressor_loss(
         output: what the model said of B clips of up to N chunks.
         chunk_mask: float32 (B, N).
         z: float32 (B,), the clips' targets in standardised units.
-        quartile: int64 (B,), the clips' quartiles.
+        classes: int64 (B,), the clips' classes.
         levels: the Q quantile levels of the output.
         options: the kind of loss and the weights.
 
@@ -253,9 +253,9 @@ def regressor_loss(
     score = loss_of.each(output.score, z[:, None])
     heads = loss_of.each(output.head_scores, z[:, None, None]).mean(dim=-1)
     quantiles = pinball(output.quantiles, z[:, None, None], levels).mean(dim=-1)
-    every_prefix = quartile[:, None].expand_as(chunk_mask)
-    quartiles = F.cross_entropy(output.quartile_logits.transpose(1, 2), every_prefix, reduction="none")
-    loss = score + options.head_weight * heads + options.quantile_weight * quantiles + options.quartile_weight * quartiles
+    every_prefix = classes[:, None].expand_as(chunk_mask)
+    named = F.cross_entropy(output.class_logits.transpose(1, 2), every_prefix, reduction="none")
+    loss = score + options.head_weight * heads + options.quantile_weight * quantiles + options.class_weight * named
     return ((loss * chunk_mask).sum(dim=1) / chunk_mask.sum(dim=1)).mean()
 
 
@@ -344,11 +344,11 @@ class _Trainer:
         """Adds a micro-batch's gradients to those of the batch of `of` clips; gives its share of the loss."""
         compute, levels = self.options.compute, self.model.config.quantile_levels
         batch = FusionInputs(*compute.move(*batch))
-        z, quartile = compute.move(*self.clips.labels(rows))
+        z, classes = compute.move(*self.clips.labels(rows))
         with compute.autocast():
             output = self.model(*batch)
         output = FusionOutput(*(tensor.float() for tensor in output))
-        loss = regressor_loss(output, batch.chunk_mask, z, quartile, levels=levels, options=self.options) * (len(rows) / of)
+        loss = regressor_loss(output, batch.chunk_mask, z, classes, levels=levels, options=self.options) * (len(rows) / of)
         self._updates.backward(loss)
         return loss.item()
 
@@ -365,10 +365,10 @@ def _validate(model: DualTransformer, clips: LabelledClips, options: RegressorOp
         for rows in np.array_split(np.arange(len(clips.clips)), -(-len(clips.clips) // options.batch)):
             inputs, *labels = clips.batch(rows)
             batch = FusionInputs(*options.compute.move(*inputs))
-            z, quartile = options.compute.move(*labels)
+            z, classes = options.compute.move(*labels)
             output = model(*batch)
             levels = model.config.quantile_levels
-            loss += float(regressor_loss(output, batch.chunk_mask, z, quartile, levels=levels, options=options)) * len(rows)
+            loss += float(regressor_loss(output, batch.chunk_mask, z, classes, levels=levels, options=options)) * len(rows)
             last = batch.chunk_mask.sum(dim=1).long() - 1
             scores.append(output.score[torch.arange(len(rows)), last.cpu()].double().cpu().numpy())
     final = np.concatenate(scores)

@@ -16,9 +16,7 @@ from scipy.stats import kendalltau  # type: ignore[import-untyped]
 from sklearn.metrics import cohen_kappa_score, confusion_matrix, f1_score
 
 from ..errors import DataError
-from ..runtime.target import Target
-
-QUARTILES = 4
+from ..runtime.target import QUARTILES, Target
 
 Metric = Callable[[ArrayLike, ArrayLike], "float | None"]
 """Truth and prediction, float (clips,) each, to one figure; None where it does not exist for them."""
@@ -45,18 +43,18 @@ class RegressionMetrics:
 
 
 @dataclass(frozen=True, slots=True)
-class QuartileMetrics:
-    """How often the quartile is right."""
+class ClassMetrics:
+    """How often the class is right."""
 
     clips: int
     accuracy: float
     macro_f1: float
-    class_sizes: tuple[int, int, int, int]
-    """Clips of this split in each quartile of the TRAINING split; far from even means the splits differ."""
+    class_sizes: tuple[int, ...]
+    """Clips of this split in each of the K classes of the TRAINING split; far from that split's sizes means the splits differ."""
     quadratic_kappa: float | None
-    """Cohen's kappa with quadratic weights: 1 all right, 0 as good as chance. None where truth and prediction are one same quartile."""
+    """Cohen's kappa with quadratic weights: 1 all right, 0 as good as chance. None where truth and prediction are one same class."""
     confusion: tuple[tuple[int, ...], ...]
-    """Clips by true quartile (row) and predicted quartile (column), 4 by 4."""
+    """Clips by true class (row) and predicted class (column), K by K."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,28 +154,27 @@ def both_spaces(target: Target, truth_z: ArrayLike, predicted_z: ArrayLike) -> l
     ]
 
 
-def quartile_metrics(truth: ArrayLike, predicted: ArrayLike) -> QuartileMetrics:
-    """Figures of quartiles 0..3, int (clips,); a quartile with no clip in truth or prediction is left out of macro F1."""
+def class_metrics(truth: ArrayLike, predicted: ArrayLike, *, classes: int = QUARTILES) -> ClassMetrics:
+    """Figures of classes 0..K-1, int (clips,); a class with no clip in truth or prediction is left out of macro F1."""
     true, guess = np.asarray(truth, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
     _same_shape(true, guess)
-    sizes = np.bincount(true, minlength=QUARTILES)
-    return QuartileMetrics(
+    return ClassMetrics(
         clips=true.size,
         accuracy=float((true == guess).mean()),
         macro_f1=float(f1_score(true, guess, average="macro")),
-        class_sizes=(int(sizes[0]), int(sizes[1]), int(sizes[2]), int(sizes[3])),
-        quadratic_kappa=quadratic_kappa(true, guess),
-        confusion=tuple(tuple(int(count) for count in row) for row in confusion_matrix(true, guess, labels=range(QUARTILES))),
+        class_sizes=tuple(np.bincount(true, minlength=classes).tolist()),
+        quadratic_kappa=quadratic_kappa(true, guess, classes=classes),
+        confusion=tuple(tuple(row) for row in confusion_matrix(true, guess, labels=range(classes)).tolist()),
     )
 
 
-def quadratic_kappa(truth: ArrayLike, predicted: ArrayLike) -> float | None:
-    """Cohen's kappa with quadratic weights of quartiles 0..3; None where truth and prediction are one same quartile."""
+def quadratic_kappa(truth: ArrayLike, predicted: ArrayLike, *, classes: int = QUARTILES) -> float | None:
+    """Cohen's kappa with quadratic weights of classes 0..K-1; None where truth and prediction are one same class."""
     true, guess = np.asarray(truth, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
     _same_shape(true, guess)
     if np.ptp(np.concatenate([true, guess])) == 0:
         return None
-    return float(cohen_kappa_score(true, guess, weights="quadratic", labels=range(QUARTILES)))
+    return float(cohen_kappa_score(true, guess, weights="quadratic", labels=range(classes)))
 
 
 def interval_metrics(truth: ArrayLike, low: ArrayLike, high: ArrayLike, *, nominal: float, space: str) -> IntervalMetrics:

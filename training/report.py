@@ -218,10 +218,10 @@ def _calibration(report: EvaluationReport) -> str:
 
 
 def _quartiles(report: EvaluationReport) -> str:
-    found = report.figures.quartiles
+    found = report.figures.classes
     kappa = "-" if found.quadratic_kappa is None else f"{found.quadratic_kappa:.2f}"
     told = (
-        f"<p>Right for {found.accuracy:.1%}; always naming the most frequent quartile: {report.figures.majority_quartile_accuracy:.1%}. "
+        f"<p>Right for {found.accuracy:.1%}; always naming the most frequent quartile: {report.figures.majority_class_accuracy:.1%}. "
         f"Macro F1 {found.macro_f1:.2f}, quadratic weighted kappa {kappa} (0 is chance, 1 is perfect). Quartiles are those of the "
         "training split, so these clips need not be spread evenly over them.</p>"
     )
@@ -230,7 +230,9 @@ def _quartiles(report: EvaluationReport) -> str:
         f'<tr><th scope="row">true Q{index}</th>{"".join(_shaded(count, most) for count in row)}<td>{sum(row)}</td></tr>'
         for index, row in enumerate(found.confusion, start=1)
     )
-    heads = "".join(f'<th scope="col">{head}</th>' for head in ("", *(f"predicted Q{index}" for index in range(1, 5)), "all"))
+    heads = "".join(
+        f'<th scope="col">{head}</th>' for head in ("", *(f"predicted Q{index}" for index in range(1, len(found.confusion) + 1)), "all")
+    )
     return f'{told}<div class="wide"><table class="confusion"><caption>Clips</caption><tr>{heads}</tr>{rows}</table></div>'
 
 

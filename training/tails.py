@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .metrics import QUARTILES
+from ..runtime.target import class_edges
 
 Numbers = NDArray[np.float64]
 TOP_SHARE = 0.01
@@ -52,11 +52,11 @@ class Rounding:
 
 @dataclass(frozen=True, slots=True)
 class Quartiles:
-    """The four classes that the target's quartiles make."""
+    """The classes that the target's quartiles make: four, or fewer where ties allow no more."""
 
-    edges: tuple[float, float, float]
-    sizes: tuple[int, int, int, int]
-    """Rows in each; a value on an edge belongs to the upper side, as in `runtime.target`."""
+    edges: tuple[float, ...]
+    sizes: tuple[int, ...]
+    """Rows in each; a value on an edge belongs to the class below it, as in `runtime.target`."""
 
     @property
     def smallest(self) -> float:
@@ -94,9 +94,8 @@ def rounding_of(name: str, values: Numbers) -> Rounding:
 def quartiles_of(values: Numbers) -> Quartiles:
     """Edges and class sizes of the known values of float64 (rows,)."""
     known = values[np.isfinite(values)]
-    edges = np.quantile(known, [0.25, 0.5, 0.75])
-    sizes = np.bincount(np.searchsorted(edges, known, side="right"), minlength=QUARTILES)
-    return Quartiles((float(edges[0]), float(edges[1]), float(edges[2])), (int(sizes[0]), int(sizes[1]), int(sizes[2]), int(sizes[3])))
+    edges = class_edges(known)
+    return Quartiles(edges, tuple(np.bincount(np.searchsorted(edges, known), minlength=len(edges) + 1).tolist()))
 
 
 def _z(values: Numbers) -> Numbers:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from sklearn.preprocessing import PowerTransformer
 
 from ..errors import DataError
-from ..runtime.target import MOST_KNOTS, Numbers, Target, quartile_edges
+from ..runtime.target import MOST_KNOTS, QUARTILES, Numbers, Target
 from .clips import ClipRow
 from .values import parse_time
 
@@ -41,7 +41,7 @@ def target_values(rows: Iterable[ClipRow], expression: str) -> dict[str, float]:
     return {row.id: _value(row, expression) for row in rows}
 
 
-def fit_target(values: ArrayLike, *, name: str, transform: str = "log1p") -> Target:
+def fit_target(values: ArrayLike, *, name: str, transform: str = "log1p", classes: int = QUARTILES) -> Target:
     """Fits any of `runtime.target.TRANSFORMS` to the training split.
 
     The power of `yeo-johnson` is the most likely one; `rank-gauss` takes the normal score of every value's middle rank (ties share
@@ -51,19 +51,20 @@ def fit_target(values: ArrayLike, *, name: str, transform: str = "log1p") -> Tar
         values: float (clips,), the training split's targets in their own units.
         name: the column or expression they came from.
         transform: `log1p`, `yeo-johnson`, `rank-gauss` or `none`.
+        classes: classes asked for; ties make fewer, see `runtime.target.class_edges`.
 
     Raises:
         DataError: NaN, infinite, constant or (for `log1p`) negative values, or a transform under which they cannot be told apart.
     """
     if transform not in ("yeo-johnson", "rank-gauss"):
-        return Target.fit(values, name=name, transform=transform)
-    plain = Target.fit(values, name=name, transform="none")  # refuses what no transform can use
+        return Target.fit(values, name=name, transform=transform, classes=classes)
+    plain = Target.fit(values, name=name, transform="none", classes=classes)  # refuses what no transform can use
     raw = np.asarray(values, dtype=np.float64)
     power = _most_likely_power(raw) if transform == "yeo-johnson" else None
     knots = _normal_scores(raw) if transform == "rank-gauss" else ()
     span = (float(raw.min()), float(raw.max()))
-    space = Target(name, transform, 0.0, 1.0, plain.quartile_edges, power, knots, span).apply(raw)
-    target = Target(name, transform, float(space.mean()), float(space.std()), quartile_edges(raw), power, knots, span)
+    space = Target(name, transform, 0.0, 1.0, plain.class_edges, power, knots, span).apply(raw)
+    target = Target(name, transform, float(space.mean()), float(space.std()), plain.class_edges, power, knots, span)
     worst = np.abs(target.restore(target.standardise(raw)) - raw) / np.maximum(np.abs(raw), 1.0)
     if not worst.max() <= _TOLERANCE:
         raise DataError(f"target {name!r}: {transform} cannot tell its values apart; use --transform log1p or rank-gauss")

@@ -58,6 +58,7 @@ class TrainOptions:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
+    """Its embeddings' sizes are taken from the parts before it, and its classes may become fewer where the target has ties."""
     autoencoder: AutoencoderOptions = field(default_factory=AutoencoderOptions)
     regressor: RegressorOptions = field(default_factory=RegressorOptions)
 
@@ -86,11 +87,21 @@ class TrainOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetClasses:
+    """The classes that the training split was cut into."""
+
+    asked_for: int
+    sizes: tuple[int, ...]
+    """Training clips in each, lowest first; fewer classes than were asked for where ties allow no more."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrainReport:
     """What came of a run."""
 
     checkpoint: Path
     run_dir: Path
+    classes: TargetClasses
     split: str
     """How the clips were split, such as `given by the manifest`, `grouped by author` or `random`."""
     crossings: tuple[Crossing, ...]
@@ -114,6 +125,7 @@ class TrainReport:
         return {
             "checkpoint": str(self.checkpoint),
             "run_dir": str(self.run_dir),
+            "classes": asdict(self.classes),
             "split": {"kind": self.split, **self.clips},
             "crossings": [crossing.to_json() for crossing in self.crossings],
             "near_duplicates": [cluster.to_json() for cluster in self.near_duplicates],
@@ -262,7 +274,12 @@ class _Work:
     def fit_regressor(self) -> RegressorReport:
         """Trains the dual Transformer, or takes up the one that was being trained."""
         options = self.options
-        fusion = replace(options.fusion, visual_dim=options.encoder.embedding_dim, audio_dim=options.contract.sound.embedding_dim)
+        fusion = replace(
+            options.fusion,
+            visual_dim=options.encoder.embedding_dim,
+            audio_dim=options.contract.sound.embedding_dim,
+            classes=self.target.classes,
+        )
         with self._timed("regressor"), _seeded(options.seed):
             self.fusion = DualTransformer(fusion)
             return fit_regressor(
@@ -285,6 +302,7 @@ class _Work:
         return TrainReport(
             checkpoint=self.out,
             run_dir=self.run_dir,
+            classes=TargetClasses(self.options.fusion.classes, self.target.class_sizes(self._values("train"))),
             split=self.split.kind,
             crossings=crossings_of(list(self.rows.values()), self.split, cluster_names(self.near_duplicates)),
             near_duplicates=self.near_duplicates,
@@ -306,7 +324,7 @@ class _Work:
             "manifest_sha256": self.manifest_sha256,
             "target": self.options.target,
             "seed": self.options.seed,
-            **{key: told[key] for key in ("split", "crossings", "near_duplicates", "hours")},
+            **{key: told[key] for key in ("classes", "split", "crossings", "near_duplicates", "hours")},
             **{key: told[key] for key in ("autoencoder", "regressor", "held_out", "seconds")},
             "clips_left_out": len(self.failed),
             "options": {name: asdict(getattr(self.options, name)) for name in ("autoencoder", "regressor")},
@@ -329,7 +347,8 @@ class _Work:
         )
 
     def _fit_target(self, ids: Sequence[str]) -> None:
-        self.target = fit_target([self.values[clip] for clip in ids], name=self.options.target, transform=self.options.transform)
+        options, values = self.options, [self.values[clip] for clip in ids]
+        self.target = fit_target(values, name=options.target, transform=options.transform, classes=options.fusion.classes)
 
     def _whisper(self) -> WhisperWeights:
         return resolve_whisper(self.options.contract.sound.whisper, explicit=self.options.whisper)
@@ -360,9 +379,12 @@ class _Work:
         return EmbeddedClip(visual, features.picture_mask, features.sound, features.sound_mask, features.end_s)
 
     def _labelled(self, part: str) -> LabelledClips:
-        values = np.array([self.values[clip.id] for clip in self.clips[part]])
+        values = self._values(part)
         clips = [self.embedded[clip.id] for clip in self.clips[part]]
-        return LabelledClips(clips, self.target.standardise(values), self.target.quartile_of(values))
+        return LabelledClips(clips, self.target.standardise(values), self.target.class_of(values))
+
+    def _values(self, part: str) -> NDArray[np.float64]:
+        return np.array([self.values[clip.id] for clip in self.clips[part]])
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

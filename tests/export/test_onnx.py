@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -21,8 +22,18 @@ SMALL_ENCODER = EncoderConfig(
 )
 TINY_ENCODER = EncoderConfig(frames_per_chunk=1, height=8, width=8, stem_channels=(4,), hidden_channels=(4,), pool_grid=(1, 1))
 SMALL_FUSION = FusionConfig(
-    visual_dim=10, audio_dim=7, width=16, heads=2, layers=1, feedforward=16, quantile_levels=(0.1, 0.5, 0.9), dropout=0.5
+    visual_dim=10,
+    audio_dim=7,
+    width=16,
+    heads=2,
+    layers=1,
+    feedforward=16,
+    quantile_levels=(0.1, 0.5, 0.9),
+    dropout=0.5,
+    classes=5,
+    class_head="ordinal",
 )
+TWO_CLASSES = replace(SMALL_FUSION, classes=2)
 
 
 def drawn(module: nn.Module) -> nn.Module:
@@ -49,7 +60,7 @@ def visual(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return encoder, export_visual(encoder, tmp_path_factory.mktemp("visual") / "visual.onnx")
 
 
-@pytest.fixture(scope="module", params=[FusionConfig(), SMALL_FUSION], ids=["default", "small"])
+@pytest.fixture(scope="module", params=[FusionConfig(), SMALL_FUSION, TWO_CLASSES], ids=["default", "small", "two classes"])
 def fusion(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[DualTransformer, ExportedGraph]:
     model = DualTransformer(request.param)
     drawn(model)

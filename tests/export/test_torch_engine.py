@@ -57,7 +57,7 @@ def test_the_visual_engine_has_the_names_and_shapes_of_its_graph(visual: ConvLST
 def test_the_fusion_engine_has_the_names_of_its_graph(fusion: DualTransformer) -> None:
     engine = fusion_engine(fusion)
     assert [spec.name for spec in engine.inputs] == ["visual", "audio", "visual_mask", "audio_mask", "chunk_mask"]
-    assert [spec.name for spec in engine.outputs] == ["score", "head_scores", "quantiles", "quartile_logits", "chunk_weights"]
+    assert [spec.name for spec in engine.outputs] == ["score", "head_scores", "quantiles", "class_logits", "chunk_weights"]
 
 
 def test_outputs_are_what_the_signature_says(visual: ConvLSTMEncoder, fusion: DualTransformer) -> None:

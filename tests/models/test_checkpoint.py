@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ def test_a_missing_directory_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "format 2"),
+        ({"format": 1}, "format 1; this version reads format 2: train it again"),
         ({"extra": 1}, "extra"),
         ({"encoder": {"height": 32}}, "missing keys"),
         ({"fusion": 3}, "does not describe a model"),
@@ -136,6 +137,11 @@ def test_a_dimension_that_was_altered_is_refused(saved: Path, part: str, field: 
     edit(saved, {part: {**config[part], field: value}})
     with pytest.raises(CheckpointError):
         load_checkpoint(saved)
+
+
+def test_a_target_with_other_classes_than_the_model_is_refused(checkpoint: Checkpoint) -> None:
+    with pytest.raises(CheckpointError, match="4 classes apart, and the target has 3"):
+        replace(checkpoint, target=Target("views", "log1p", 6.5, 2.0, (10.0, 100.0)))
 
 
 def test_models_that_do_not_fit_the_contract_are_refused(checkpoint: Checkpoint) -> None:

@@ -1,3 +1,6 @@
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -28,7 +31,7 @@ def clips(batch: int, chunks: int, *, seed: int = 1) -> Inputs:
 
 def assert_rows_close(a: FusionOutput, b: FusionOutput, chunks: int, *, atol: float = 1e-6) -> None:
     """The first `chunks` rows of both agree, and so do the weights over those chunks."""
-    for name in ("score", "head_scores", "quantiles", "quartile_logits"):
+    for name in ("score", "head_scores", "quantiles", "class_logits"):
         torch.testing.assert_close(getattr(a, name)[:, :chunks], getattr(b, name)[:, :chunks], atol=atol, rtol=0)
     torch.testing.assert_close(a.chunk_weights[:, :chunks, :chunks], b.chunk_weights[:, :chunks, :chunks], atol=atol, rtol=0)
 
@@ -108,6 +111,60 @@ def test_quantiles_never_cross(fusion: DualTransformer) -> None:
         assert fusion(*clips(4, 9, seed=seed)).quantiles.diff(dim=-1).ge(0).all()
 
 
+ORDINAL = replace(CONFIG, classes=5, class_head="ordinal")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_ordinal_logits_are_log_probabilities_of_cumulative_odds(classes: int) -> None:
+    torch.manual_seed(0)
+    fusion = DualTransformer(replace(ORDINAL, classes=classes)).double().eval()
+    nn.init.normal_(fusion.classify.latent.weight, std=3.0)
+    nn.init.normal_(fusion.classify.cuts)
+    logits = fusion(*(t.double() for t in clips(3, 6))).class_logits
+    assert logits.shape == (3, 6, classes)
+    torch.testing.assert_close(logits.exp().sum(dim=-1), torch.ones(3, 6, dtype=torch.float64))
+    at_most = logits.exp().cumsum(dim=-1)[..., :-1]
+    odds = torch.logit(at_most)
+    torch.testing.assert_close(odds - odds[:1, :1], (odds - odds[:1, :1])[..., :1].expand_as(odds))  # proportional: one shift for all
+    assert odds.diff(dim=-1).gt(0).all()
+    assert odds[..., 0].std() > 0.1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("latent", [-1e4, -50.0, 50.0, 1e4])
+def test_ordinal_logits_stay_finite_and_ordered_far_out(latent: float) -> None:
+    head = DualTransformer(ORDINAL).classify
+    head.latent.weight.fill_(latent / CONFIG.width)
+    logits = head(torch.ones(1, 1, CONFIG.width))[0, 0]
+    assert logits.isfinite().all()
+    assert logits.exp().sum().item() == pytest.approx(1, abs=1e-5)
+    assert torch.equal(logits.argsort(), torch.arange(5) if latent > 0 else torch.arange(4, -1, -1))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("head", ["softmax", "ordinal"])
+@pytest.mark.parametrize("classes", [2, 4, 9, 100])
+def test_before_training_every_class_is_as_likely(head: str, classes: int) -> None:
+    logits = DualTransformer(replace(CONFIG, classes=classes, class_head=head)).eval()(*clips(2, 3)).class_logits
+    torch.testing.assert_close(torch.softmax(logits, dim=-1), torch.full((2, 3, classes), 1 / classes), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_an_ordinal_head_learns_classes_in_their_order(classes: int) -> None:
+    torch.manual_seed(0)
+    head = DualTransformer(replace(ORDINAL, classes=classes)).classify
+    features = torch.randn(400, CONFIG.width)
+    ranked = features[:, 0].contiguous()
+    truth = torch.bucketize(ranked, torch.quantile(ranked, torch.arange(1, classes) / classes))
+    optimiser = torch.optim.Adam(head.parameters(), lr=0.2)
+    for _ in range(100):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(head(features), truth).backward()
+        optimiser.step()
+    assert (head(features).argmax(dim=-1) == truth).float().mean() > 0.9
+
+
 @torch.no_grad()
 def test_a_modality_has_no_say_until_it_was_present(fusion: DualTransformer) -> None:
     visual, audio, seen, heard, exists = clips(1, 6)
@@ -164,9 +221,10 @@ def test_a_modality_that_no_clip_has_leaves_its_input_norm_alone() -> None:
     assert not torch.equal(fusion.visual.norm.weight, torch.ones(fusion.config.visual_dim))
 
 
-def test_every_parameter_gets_a_gradient() -> None:
+@pytest.mark.parametrize("config", [CONFIG, ORDINAL], ids=["softmax", "ordinal"])
+def test_every_parameter_gets_a_gradient(config: FusionConfig) -> None:
     torch.manual_seed(0)
-    fusion = DualTransformer(CONFIG)
+    fusion = DualTransformer(config)
     nn.init.normal_(fusion.gate.weight, std=0.1)
     output = fusion(*clips(4, 6))
     sum((t * torch.randn_like(t)).sum() for t in output).backward()
@@ -197,6 +255,12 @@ def test_modality_dropout_takes_one_modality_and_never_the_only_one() -> None:
 def test_impossible_quantile_levels_are_refused(levels: tuple[float, ...]) -> None:
     with pytest.raises(CheckpointError, match="quantile"):
         FusionConfig(quantile_levels=levels)
+
+
+@pytest.mark.parametrize(("change", "words"), [({"classes": 1}, "2 to 100 classes"), ({"class_head": "probit"}, "softmax, ordinal")])
+def test_an_impossible_classifier_is_refused(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(CheckpointError, match=words):
+        replace(CONFIG, **change)
 
 
 def test_a_width_that_does_not_divide_into_heads_is_refused() -> None:

@@ -67,8 +67,8 @@ def test_the_score_after_every_chunk_is_the_whole_clips_forward_pass_in_pytorch(
     np.testing.assert_allclose([score.z for score in streamed], whole.score[0].numpy(), atol=TOLERANCE_Z)
     quantiles = checkpoint.target.restore(whole.quantiles[0].numpy()[:, [0, -1]])
     np.testing.assert_allclose([score.interval for score in streamed], quantiles, rtol=1e-3, atol=1e-3)
-    logits = torch.softmax(whole.quartile_logits[0], dim=-1).numpy()
-    np.testing.assert_allclose([score.quartile_probabilities for score in streamed], logits, atol=1e-4)
+    logits = torch.softmax(whole.class_logits[0], dim=-1).numpy()
+    np.testing.assert_allclose([score.class_probabilities for score in streamed], logits, atol=1e-4)
     for score in streamed:
         np.testing.assert_allclose(score.chunk_weights, whole.chunk_weights[0, score.index, : score.index + 1].numpy(), atol=1e-4)
 
@@ -80,10 +80,10 @@ def test_a_score_is_whole(scorer: Scorer, sample: Path) -> None:
     for score in scores:
         assert score.value == pytest.approx(float(scorer.bundle.manifest.target.restore(score.z)))
         assert score.interval[0] < score.interval[1]
-        assert sum(score.quartile_probabilities) == pytest.approx(1)
+        assert sum(score.class_probabilities) == pytest.approx(1)
         assert sum(score.chunk_weights) == pytest.approx(1, abs=1e-5)
         assert len(score.chunk_weights) == score.index + 1
-        assert 1 <= score.quartile <= 4
+        assert 1 <= score.predicted_class <= 4
         assert score.has_pictures
         assert score.notes == ()
     assert scorer.score(sample).z == scores[-1].z

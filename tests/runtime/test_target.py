@@ -61,8 +61,63 @@ def test_rank_gauss_runs_on_beyond_its_ends() -> None:
 
 def test_quartiles_come_from_the_fitted_values() -> None:
     target = Target.fit(np.arange(8.0), name="likes", transform="none")
-    assert target.quartile_edges == (1.75, 3.5, 5.25)
-    np.testing.assert_array_equal(target.quartile_of([0, 1.75, 3, 5, 7, 100]), [0, 1, 1, 2, 3, 3])
+    assert target.class_edges == (1.75, 3.5, 5.25)
+    np.testing.assert_array_equal(target.class_of([-1, 0, 1.75, 3, 5, 7, 100]), [0, 0, 0, 1, 2, 3, 3])
+    assert target.class_sizes(np.arange(8.0)) == (2, 2, 2, 2)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5, 10])
+def test_any_number_of_classes_of_equal_share(classes: int) -> None:
+    values = np.random.default_rng(0).permutation(30.0 * np.arange(1, 31))
+    target = Target.fit(values, name="likes", transform="none", classes=classes)
+    assert target.class_sizes(values) == (30 // classes,) * classes
+
+
+ZEROS_37 = np.concatenate([np.zeros(37), np.arange(1.0, 64.0)])
+
+
+@pytest.mark.parametrize(
+    ("values", "classes", "edges", "sizes"),
+    [
+        (ZEROS_37, 4, (0.0, 13.5, 38.25), (37, 13, 25, 25)),
+        (ZEROS_37, 2, (13.5,), (50, 50)),
+        (ZEROS_37, 10, None, (37, 3, 10, 10, 10, 10, 10, 10)),
+        (np.concatenate([np.zeros(60), np.arange(1.0, 41.0)]), 4, (0.0, 15.25), (60, 15, 25)),
+        (np.concatenate([np.zeros(95), np.arange(1.0, 6.0)]), 4, (0.0,), (95, 5)),
+        (np.repeat([0.0, 1.0], [90, 10]), 4, (0.0,), (90, 10)),
+        (np.repeat([0.0, 1.0], [10, 90]), 4, (0.0,), (10, 90)),
+        (np.concatenate([np.arange(40.0), np.full(60, 99.0)]), 4, (24.75, 39.0), (25, 15, 60)),
+        (np.array([1.0, 2.0, 3.0]), 8, None, (1, 1, 1)),
+        (np.repeat([1.0, 2.0, 3.0], [20, 60, 20]), 4, (2.0,), (80, 20)),
+    ],
+    ids=["zeros", "zeros-2", "zeros-10", "most-zero", "nearly-all-zero", "few-ones", "few-zeros", "capped", "three-values", "tied-middle"],
+)
+def test_ties_make_fewer_classes_and_never_an_empty_one(
+    values: np.ndarray, classes: int, edges: tuple[float, ...] | None, sizes: tuple[int, ...]
+) -> None:
+    target = Target.fit(values, name="likes", transform="none", classes=classes)
+    assert target.class_sizes(values) == sizes
+    assert edges is None or target.class_edges == edges
+    assert target.classes == len(sizes)
+
+
+def test_classes_hold_what_their_edges_say_for_any_values() -> None:
+    draw = np.random.default_rng(5)
+    for _ in range(200):
+        values = draw.poisson(draw.choice([0.3, 2.0, 50.0]), size=int(draw.integers(3, 60))).astype(float)
+        if np.ptp(values) == 0:
+            continue
+        target = Target.fit(values, name="likes", transform="none", classes=int(draw.integers(2, 9)))
+        assert min(target.class_sizes(values)) > 0
+        assert sum(target.class_sizes(values)) == len(values)
+        low, high = (-np.inf, *target.class_edges), (*target.class_edges, np.inf)
+        for value, index in zip(values, target.class_of(values), strict=True):
+            assert low[index] < value <= high[index]
+
+
+def test_fewer_than_two_classes_are_refused() -> None:
+    with pytest.raises(DataError, match="at least 2 classes, got 1"):
+        Target.fit(VIEWS, name="views", classes=1)
 
 
 @pytest.mark.parametrize("target", [Target.fit(VIEWS, name="views"), POWERED, RANKED], ids=lambda target: target.transform)
@@ -70,8 +125,8 @@ def test_json_round_trip(target: Target) -> None:
     assert Target.from_json(json.loads(json.dumps(target.to_json(), allow_nan=False))) == target
 
 
-def test_json_of_the_first_version_is_read_and_still_written() -> None:
-    plain = {"name": "views", "transform": "log1p", "mean": 8.8, "std": 1.4, "quartile_edges": [2845.25, 5103.0, 16508.5]}
+def test_the_json_is_what_it_was() -> None:
+    plain = {"name": "views", "transform": "log1p", "mean": 8.8, "std": 1.4, "class_edges": [2845.25, 5103.0, 16508.5]}
     assert Target.from_json(plain).to_json() == plain
 
 
@@ -101,6 +156,14 @@ def test_targets_that_cannot_be_used_are_refused(values: list[float], transform:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"class_edges": []}, "at least one"),
+        ({"class_edges": [1.0, 1.0]}, "finite and rise"),
+        ({"class_edges": [2.0, 1.0]}, "finite and rise"),
+        ({"class_edges": [1.0, float("inf")]}, "finite and rise"),
+        ({"class_edges": [float("nan")]}, "finite and rise"),
+        ({"class_edges": ["much"]}, "cannot be read"),
+        ({"class_edges": 3.0}, "cannot be read"),
+        ({"quartile_edges": [1.0, 2.0, 3.0]}, "cannot be read"),
         ({"mean": float("nan")}, "must be finite"),
         ({"std": float("inf")}, "must be finite"),
         ({"power": 0.5}, "one too many"),

@@ -120,7 +120,7 @@ def test_held_out_labels_and_neighbours_change_no_prediction() -> None:
     authors = [f"author {index % 7}" for index in range(60)]
     baselines = fit_baselines(made_split(60, 1), authors)
     held_out = made_split(20, 2)
-    permuted = LabelledClips(held_out.clips, np.random.default_rng(3).permutation(held_out.z), held_out.quartile)
+    permuted = LabelledClips(held_out.clips, np.random.default_rng(3).permutation(held_out.z), held_out.classes)
     again = fit_baselines(made_split(60, 1), authors)
     for one, same in zip(baselines, again, strict=True):
         found = one.predict(unlabelled(held_out, authors[:20]))
@@ -133,7 +133,7 @@ def test_held_out_labels_and_neighbours_change_no_prediction() -> None:
 
 def test_training_labels_do_change_the_predictions() -> None:
     train, held_out = made_split(60, 1), unlabelled(made_split(20, 2))
-    shifted = LabelledClips(train.clips, train.z + 1.0, train.quartile)
+    shifted = LabelledClips(train.clips, train.z + 1.0, train.classes)
     for one, other in zip(fit_baselines(train, [None] * 60), fit_baselines(shifted, [None] * 60), strict=True):
         np.testing.assert_allclose(other.predict(held_out), one.predict(held_out) + 1.0, atol=1e-9)
 

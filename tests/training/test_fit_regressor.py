@@ -45,7 +45,7 @@ def made_clips(count: int, seed: int) -> LabelledClips:
             )
         )
         z.append((seen + heard * sounds) * 0.7 + draw.normal() * 0.2)
-    return LabelledClips(clips, np.array(z), TARGET.quartile_of(TARGET.restore(z)))
+    return LabelledClips(clips, np.array(z), TARGET.class_of(TARGET.restore(z)))
 
 
 def new_model(seed: int = 0) -> DualTransformer:
@@ -71,7 +71,7 @@ def test_it_learns_what_both_modalities_say(fitted: DualTransformer) -> None:
     assert whole > pictures + 0.1 > 0.2
     assert whole > sound + 0.1 > 0.2
     assert baseline <= 0
-    assert found.quartiles.accuracy > found.majority_quartile_accuracy + 0.1
+    assert found.classes.accuracy > found.majority_class_accuracy + 0.1
     assert 0.75 < found.interval.coverage < 0.99
     assert found.whole_clip[1].space == "views"
 
@@ -156,9 +156,9 @@ def test_every_clip_counts_the_same_however_long_it_is_and_padding_counts_nothin
     model = new_model().eval()
 
     def loss(rows: list[int]) -> float:
-        batch, z, quartile = labelled.batch(np.array(rows))
+        batch, z, classes = labelled.batch(np.array(rows))
         with torch.no_grad():
-            return regressor_loss(model(*batch), batch.chunk_mask, z, quartile, levels=FUSION.quantile_levels, options=OPTIONS).item()
+            return regressor_loss(model(*batch), batch.chunk_mask, z, classes, levels=FUSION.quantile_levels, options=OPTIONS).item()
 
     assert len({len(clip.end_s) for clip in labelled.clips}) > 2
     assert loss(list(range(8))) == pytest.approx(np.mean([loss([row]) for row in range(8)]), rel=1e-5)
@@ -194,9 +194,9 @@ def test_the_loss_decides_what_is_learned_from_an_outlier() -> None:
     pull = {}
     for name in ("mse", "huber", "student-t:4", "tukey"):
         model = new_model().eval()
-        batch, z, quartile = far.batch(np.arange(8))
-        options = replace(OPTIONS, score_loss=name, quantile_weight=0.0, quartile_weight=0.0)
-        regressor_loss(model(*batch), batch.chunk_mask, z, quartile, levels=FUSION.quantile_levels, options=options).backward()
+        batch, z, classes = far.batch(np.arange(8))
+        options = replace(OPTIONS, score_loss=name, quantile_weight=0.0, class_weight=0.0)
+        regressor_loss(model(*batch), batch.chunk_mask, z, classes, levels=FUSION.quantile_levels, options=options).backward()
         pull[name] = sum(float(p.grad.square().sum()) for p in model.parameters() if p.grad is not None)
     assert pull["mse"] > 100 * pull["huber"] > 0
     assert pull["huber"] > pull["student-t:4"] > 0

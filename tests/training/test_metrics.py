@@ -12,9 +12,9 @@ from shortcast.runtime.target import Target
 from shortcast.training.metrics import (
     REGRESSION_METRICS,
     both_spaces,
+    class_metrics,
     interval_metrics,
     quadratic_kappa,
-    quartile_metrics,
     regression_metrics,
     spearman,
     standardised_space,
@@ -89,11 +89,18 @@ def test_the_space_of_an_untransformed_target_says_so() -> None:
 
 
 def test_quartiles() -> None:
-    found = quartile_metrics([0, 0, 1, 2, 3, 3], [0, 1, 1, 2, 3, 0])
+    found = class_metrics([0, 0, 1, 2, 3, 3], [0, 1, 1, 2, 3, 0])
     assert found.accuracy == pytest.approx(4 / 6)
     assert found.macro_f1 == pytest.approx((0.5 + 2 / 3 + 1 + 2 / 3) / 4)
     assert found.class_sizes == (2, 1, 1, 2)
     assert found.confusion == ((1, 1, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (1, 0, 0, 1))
+
+
+def test_three_classes_one_of_which_no_clip_is_in() -> None:
+    found = class_metrics([0, 0, 1, 1], [0, 1, 1, 1], classes=3)
+    assert found.class_sizes == (2, 2, 0)
+    assert found.confusion == ((1, 1, 0), (0, 2, 0), (0, 0, 0))
+    assert found.macro_f1 == pytest.approx((2 / 3 + 4 / 5) / 2)
 
 
 def test_quadratic_kappa_is_one_when_all_are_right_and_punishes_far_errors() -> None:

@@ -71,7 +71,7 @@ def report() -> EvaluationReport:
         trained_split="grouped by author",
         overlap=Overlap("a test", 0, 0),
         failed=(FailedClip("gone", "no such file"),),
-        figures=evaluate_predictions(predictions, LabelledClips([], z, TARGET.quartile_of(TARGET.restore(z))), TARGET, LEVELS),
+        figures=evaluate_predictions(predictions, LabelledClips([], z, TARGET.class_of(TARGET.restore(z))), TARGET, LEVELS),
         predictors=tuple(predictor_figures(predictions.finals(), z, TARGET, bootstrap)),
         by_seconds=tuple(prefix_figures(said, z, bootstrap, chunk_s=2.0)),
         calibration=tuple(calibration(said, z, LEVELS, bootstrap)),

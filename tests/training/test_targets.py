@@ -62,7 +62,7 @@ def test_the_power_is_the_most_likely_one() -> None:
     fitted = fit_target(values, name="views", transform="yeo-johnson")
 
     def likelihood(power: float) -> float:
-        space = Target("views", "yeo-johnson", 0.0, 1.0, fitted.quartile_edges, power, span=fitted.span).apply(values)
+        space = Target("views", "yeo-johnson", 0.0, 1.0, fitted.class_edges, power, span=fitted.span).apply(values)
         return float(-len(values) / 2 * np.log(space.var()) + (power - 1) * np.log1p(values).sum())
 
     assert fitted.power is not None

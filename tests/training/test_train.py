@@ -105,6 +105,20 @@ def test_the_target_is_fitted_on_the_training_clips_that_could_be_read(whole: Pa
     assert (target.mean, target.std) == pytest.approx((log_views.mean(), log_views.std()))
 
 
+def test_ties_make_fewer_classes_than_were_asked_for_and_the_card_says_so(
+    whole: Path, manifest: Path, options: TrainOptions, tmp_path: Path
+) -> None:
+    assert load_checkpoint(whole).card["classes"] == {"asked_for": 4, "sizes": [2, 2, 1, 2]}
+    tied = [replace(row, columns={"views": max(0, int(row.id[1:]) - 4)}) for row in rows(manifest.parent)]
+    spoilt = write_manifest(tmp_path / "manifest.jsonl", tied)
+    fusion = replace(options.fusion, classes=5, class_head="ordinal")
+    train(spoilt, tmp_path / "model", options=replace(options, fusion=fusion))
+    checkpoint = load_checkpoint(tmp_path / "model")
+    assert checkpoint.card["classes"] == {"asked_for": 5, "sizes": [4, 1, 2]}  # of 0, 0, 0, 0, 1, 2, 3
+    assert (checkpoint.fusion.config.classes, checkpoint.fusion.config.class_head) == (3, "ordinal")
+    assert len(checkpoint.card["held_out"]["classes"]["confusion"]) == 3
+
+
 def test_the_run_directory_has_configuration_and_log(whole: Path) -> None:
     run = whole.with_name("model.run")
     config = json.loads((run / "config.json").read_text())
