@@ -263,41 +263,73 @@ def train(
     for failed in report.failed:
         say(f"left out {failed.id}: {failed.reason}")
     told = report.to_json()
-    console().print(training_table(told["held_out"]), class_table(told["classes"], told["held_out"]))
+    console().print(training_table(told["held_out"], told["baselines"]), class_table(told["classes"], told["held_out"]))
     if tensorboard:
         say(f"to see the curves: tensorboard --logdir {report.run_dir}")
     say(f"wrote {output}; next: shortcast export {output} -o {output}.shortcast")
 
 
-@app.command(epilog="Example:\n\n  shortcast evaluate my-model clips/manifest.jsonl -o my-model.report")
+@app.command(
+    epilog="Examples:\n\n  shortcast evaluate my-model clips/manifest.jsonl -o my-model.report\n\n"
+    "  shortcast evaluate my-model clips/manifest.jsonl -o my-model.report --by language --outliers"
+)
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint directory.", show_default=False)],
     manifest: Annotated[Path, typer.Argument(help="JSON lines: one clip a line, with its path and its counts.", show_default=False)],
     part: Annotated[Part, typer.Option(help="Which clips; the model's own manifest is split as it was at training.")] = Part.test,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the page and the JSON.", show_default=False)] = None,
+    by: Annotated[
+        list[str] | None, typer.Option(help="Also evaluate each value of this column of the manifest; may be given again.")
+    ] = None,
+    outliers: Annotated[bool, typer.Option("--outliers", help="Add every loss of every predictor with and without the top clips.")] = False,
+    outliers_top: Annotated[str, typer.Option(help="Percentages of the clips farthest out that are left out.")] = "1,5,10",
     resamples: Annotated[int, typer.Option(min=1, help="Draws of the bootstrap, by author.")] = 1000,
     seed: Annotated[int, typer.Option(help="Decides the draws.")] = 0,
-    features_dir: Annotated[Path | None, typer.Option(help="Cache of decoded clips.", show_default="CHECKPOINT.run/features")] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="The model's training run, for its baselines.", show_default="CHECKPOINT.run")
+    ] = None,
+    features_dir: Annotated[Path | None, typer.Option(help="Cache of decoded clips.", show_default="RUN_DIR/features")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes that read clips.", show_default="the CPU quota")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads PyTorch computes with.", show_default="the CPU quota")] = None,
     whisper: WhisperOption = None,
     force: ForceOption = False,
 ) -> None:
     """Measure a checkpoint on clips, with confidence intervals, and write a report that any browser opens."""
-    from .display import StageBars, training_table
+    from .display import StageBars, evaluation_table
     from .training.evaluate import EvaluateOptions, evaluate_checkpoint
     from .training.report import write_report
 
     if output is not None and output.exists() and not force:
         raise DataError(f"{output} exists; give --force to replace it")
-    options = EvaluateOptions(resamples=resamples, seed=seed, features_dir=features_dir, whisper=whisper, jobs=jobs, threads=threads)
+    options = EvaluateOptions(
+        resamples=resamples,
+        seed=seed,
+        by=tuple(by or ()),
+        outliers=_percentages(outliers_top) if outliers else (),
+        run_dir=run_dir,
+        features_dir=features_dir,
+        whisper=whisper,
+        jobs=jobs,
+        threads=threads,
+    )
     with StageBars() as bars:
         report = evaluate_checkpoint(checkpoint, manifest, part=part.value, options=options, progress=bars.show)
     for failed in report.failed:
         say(f"left out {failed.id}: {failed.reason}")
-    console().print(training_table(report.figures.to_json(), title=f"{part.value}: {report.figures.clips} clips"))
+    for absent in report.absent:
+        say(f"not compared with {absent.predictor}: {absent.why}")
+    if report.overlap.warning:
+        say(f"warning: {report.overlap.warning}")
+    console().print(evaluation_table(report))
     if output is not None:
         say(f"wrote {write_report(report, output, force=force)}")
+
+
+def _percentages(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(one) for one in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"expected percentages such as 1,5,10, got {text!r}", param_hint="--outliers-top") from error
 
 
 @app.command(epilog="Example:\n\n  shortcast export my-model -o my-model.shortcast")

@@ -18,7 +18,9 @@ from .runtime.target import QUARTILES
 
 if TYPE_CHECKING:
     from .training.audit import AuditReport
+    from .training.bootstrap import ConfidenceInterval
     from .training.duplicate_report import DuplicateReport
+    from .training.evaluation_report import EvaluationReport
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _PREDICTORS = {
@@ -127,21 +129,42 @@ class StageBars:
         self._progress.stop()
 
 
-def training_table(held_out: Mapping[str, Any], *, title: str = "") -> Table:
-    """Figures of a split, beside the train-mean baseline, in every space they were measured in.
+def training_table(held_out: Mapping[str, Any], baselines: Iterable[Mapping[str, Any]] = (), *, title: str = "") -> Table:
+    """Figures of a split, beside the train-mean baseline and others, in every space they were measured in.
 
     Args:
         held_out: an `Evaluation` as JSON, also found in a bundle's card.
+        baselines: `BaselineFigures` of the same clips as JSON, also found there.
         title: what the clips are, where they are not the held-out ones.
     """
     table = Table(title=title or f"on {held_out['clips']} held-out clips")
     for column in ("predictor", "space", "MSE", "MAE", "R2", "Spearman"):
         table.add_column(column, justify="left" if column in ("predictor", "space") else "right")
-    for label, key in _PREDICTORS.items():
-        for metrics in held_out[key]:
+    rows = {label: held_out[key] for label, key in _PREDICTORS.items()}
+    rows |= {one["predictor"]: one["metrics"] for one in baselines if one["predictor"] not in rows}
+    for label, spaces in rows.items():
+        for metrics in spaces:
             numbers = (metrics[name] for name in ("mse", "mae", "r2", "spearman"))
             table.add_row(label, metrics["space"], *("-" if number is None else f"{number:.3g}" for number in numbers))
     return table
+
+
+def evaluation_table(report: EvaluationReport) -> Table:
+    """An evaluation's figures in standardised units, with intervals, and whether the model beats each of the others in MSE."""
+    table = Table(title=f"{report.part}: {len(report.clips)} clips, {report.space}, {report.level:.0%} intervals by author")
+    for column in ("predictor", "MSE", "MAE", "R2", "Spearman", "MSE of the model less this"):
+        table.add_column(column, justify="left" if column == "predictor" else "right")
+    for figures in report.predictors:
+        if figures.space == report.space:
+            cells = [_with_interval(figures.metrics[name]) for name in ("mse", "mae", "r2", "spearman")]
+            table.add_row(figures.predictor, *cells, _with_interval(figures.model_less["mse"]) if figures.model_less else "")
+    return table
+
+
+def _with_interval(found: ConfidenceInterval) -> str:
+    if found.estimate is None or found.low is None or found.high is None:
+        return _figure(found.estimate, ".3g")
+    return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 def parity_table(rows: Iterable[ParityRow]) -> Table:
@@ -207,7 +230,8 @@ def card_tables(card: Mapping[str, Any]) -> list[Table]:
         "  predict": f"{last['predict']:.4f}, where a copy of the last frame gives {encoder['baselines']['copy_last']:.4f}",
         "regressor": f"best epoch {card['regressor']['best_epoch']} of {len(card['regressor']['history'])}",
     }
-    return [_pairs("trained on", trained), training_table(held_out), _by_seconds(held_out), class_table(card["classes"], held_out)]
+    figures = training_table(held_out, card.get("baselines", ()))
+    return [_pairs("trained on", trained), figures, _by_seconds(held_out), class_table(card["classes"], held_out)]
 
 
 def class_table(trained: Mapping[str, Any], held_out: Mapping[str, Any]) -> Table:

@@ -56,13 +56,14 @@ class Checkpoint:
             raise CheckpointError(f"checkpoint: the model tells {fusion.classes} classes apart, and the target has {self.target.classes}")
 
 
-def save_checkpoint(checkpoint: Checkpoint, path: Path, *, force: bool = False) -> None:
+def save_checkpoint(checkpoint: Checkpoint, path: Path, *, force: bool = False, beside: Mapping[str, bytes] | None = None) -> None:
     """Writes the checkpoint directory aside and renames it whole.
 
     Args:
         checkpoint: what to write; it may be on any device.
         path: the directory to make.
         force: replace what is there.
+        beside: further files of the directory by name; loading does not need them.
 
     Raises:
         CheckpointError: `path` exists and `force` is not given, or it cannot be written.
@@ -74,6 +75,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, *, force: bool = False) 
         aside.mkdir(parents=True)
         save_file(_tensors(checkpoint), aside / WEIGHTS_FILE)
         (aside / CONFIG_FILE).write_text(_config_text(checkpoint), encoding="utf-8")
+        for name, content in (beside or {}).items():
+            (aside / name).write_bytes(content)
         _replace(path, aside)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be written: {error}") from error

@@ -16,6 +16,7 @@ from sklearn.linear_model import RidgeCV
 
 from ..errors import DataError
 from .fit_regressor import EmbeddedClip, LabelledClips
+from .metrics import RegressionMetrics
 
 _ALPHAS = np.logspace(-2, 5, 29)
 """Ridge penalties tried on standardised features; the best by leave-one-out over the training clips is taken."""
@@ -44,6 +45,15 @@ class Baseline(Protocol):
     def name(self) -> str: ...
     def predict(self, clips: UnlabelledClips) -> Numbers:
         """Scores in standardised units, float64 (clips,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineFigures:
+    """What a baseline is worth on one split."""
+
+    predictor: str
+    metrics: list[RegressionMetrics]
+    """One entry per space."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ one by one would give intervals that are too narrow. A clip whose author is not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,20 @@ class ConfidenceInterval:
     high: float | None
     resamples: int
     """Resamples in which the metric exists: those of a single truth have no correlation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replicates:
+    """One metric of one predictor over the clips as they are, and over every resample of them."""
+
+    estimate: float | None
+    drawn: NDArray[np.float64]
+    """float64 (resamples,), NaN where a resample does not give the metric."""
+
+    def __sub__(self, other: Replicates) -> Replicates:
+        """The paired difference: both must be of the same draws."""
+        known = self.estimate is not None and other.estimate is not None
+        return Replicates(self.estimate - other.estimate if known else None, self.drawn - other.drawn)  # type: ignore[operator]
 
 
 class Bootstrap:
@@ -60,13 +74,29 @@ class Bootstrap:
 
     def interval(self, metric: Metric, truth: ArrayLike, predicted: ArrayLike) -> ConfidenceInterval:
         """The interval of one metric of one predictor; truth and prediction are (clips,)."""
-        true, guess = np.asarray(truth), np.asarray(predicted)
-        return self._interval(lambda rows: metric(true[rows], guess[rows]))
+        return self.summary(self._replicates_of(metric, truth, predicted))
 
     def difference(self, metric: Metric, truth: ArrayLike, first: ArrayLike, second: ArrayLike) -> ConfidenceInterval:
         """The interval of the first predictor's metric less the second's, paired: each draw measures both on the same clips."""
-        true, one, other = np.asarray(truth), np.asarray(first), np.asarray(second)
-        return self._interval(lambda rows: _less(metric(true[rows], one[rows]), metric(true[rows], other[rows])))
+        return self.summary(self._replicates_of(metric, truth, first) - self._replicates_of(metric, truth, second))
+
+    def replicates(self, metrics: Mapping[str, Metric], truth: ArrayLike, predicted: ArrayLike) -> dict[str, Replicates]:
+        """Several metrics of one predictor, by name, from which `summary` makes intervals; truth and prediction are (clips,)."""
+        true, guess = np.asarray(truth), np.asarray(predicted)
+        drawn = np.full((len(metrics), self.resamples), np.nan)
+        for place, rows in enumerate(self.draws() if len(self.groups) > 1 else ()):
+            drawn_true, drawn_guess = true[rows], guess[rows]
+            drawn[:, place] = [_or_nan(metric(drawn_true, drawn_guess)) for metric in metrics.values()]
+        return {name: Replicates(metric(true, guess), values) for (name, metric), values in zip(metrics.items(), drawn, strict=True)}
+
+    def summary(self, replicates: Replicates) -> ConfidenceInterval:
+        """The percentile interval of a metric, or of a difference of two."""
+        drawn = replicates.drawn[~np.isnan(replicates.drawn)]
+        if replicates.estimate is None or not len(drawn):
+            return ConfidenceInterval(replicates.estimate, None, None, 0)
+        outside = (1 - self.level) / 2
+        low, high = np.quantile(drawn, [outside, 1 - outside])
+        return ConfidenceInterval(replicates.estimate, float(low), float(high), len(drawn))
 
     def draws(self) -> Iterator[Rows]:
         """Rows of each resample: as many clusters as there are, drawn with replacement."""
@@ -74,17 +104,9 @@ class Bootstrap:
         for _ in range(self.resamples):
             yield np.concatenate([self.groups[pick] for pick in random.integers(len(self.groups), size=len(self.groups))])
 
-    def _interval(self, statistic: Callable[[Rows], float | None]) -> ConfidenceInterval:
-        estimate = statistic(np.arange(sum(len(rows) for rows in self.groups)))
-        if estimate is None or len(self.groups) < 2:
-            return ConfidenceInterval(estimate, None, None, 0)
-        drawn = [found for found in map(statistic, self.draws()) if found is not None]
-        if not drawn:
-            return ConfidenceInterval(estimate, None, None, 0)
-        outside = (1 - self.level) / 2
-        low, high = np.quantile(drawn, [outside, 1 - outside])
-        return ConfidenceInterval(estimate, float(low), float(high), len(drawn))
+    def _replicates_of(self, metric: Metric, truth: ArrayLike, predicted: ArrayLike) -> Replicates:
+        return self.replicates({"": metric}, truth, predicted)[""]
 
 
-def _less(first: float | None, second: float | None) -> float | None:
-    return None if first is None or second is None else first - second
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else value

@@ -175,6 +175,13 @@ def influence_curve(loss: str, *, reach: float = CURVE_REACH, points: int = CURV
     return InfluenceCurve(loss, *(tuple(numbers.tolist()) for numbers in (error, chosen.value(error), chosen.influence(error))))
 
 
+def loss_figure(name: str, loss: Loss, error: Numbers, kept: NDArray[np.bool_]) -> LossFigure:
+    """One loss of errors, float64 (rows,), with and without the rows that are not `kept`, bool (rows,)."""
+    each = loss.value(torch.from_numpy(error)).numpy()
+    whole = float(each.sum())
+    return LossFigure(name, float(each.mean()), float(each[kept].mean()), float(each[~kept].sum()) / whole if whole > 0 else 0.0)
+
+
 def _targets(raw: Numbers, column: str) -> tuple[list[Target], dict[str, str]]:
     targets, refused = [Target.fit(raw, name=column, transform="none")], {}
     for transform in (name for name in TRANSFORMS if name != "none"):
@@ -196,16 +203,10 @@ def _space(raw: Numbers, inputs: Numbers | None, target: Target, top_rows: int, 
         if inputs is not None:
             predicted[f"linear{suffix}"] = np.asarray(inputs @ np.linalg.lstsq(inputs[rows], z[rows], rcond=None)[0])
     figures = tuple(
-        PredictorFigures(name, tuple(_figure(label, loss, guess - z, kept) for label, loss in losses.items()))
+        PredictorFigures(name, tuple(loss_figure(label, loss, guess - z, kept) for label, loss in losses.items()))
         for name, guess in predicted.items()
     )
     return SpaceFigures(target.transform, standardised_space(target), float((z**3).mean()), float(z.max()), figures)
-
-
-def _figure(name: str, loss: Loss, error: Numbers, kept: NDArray[np.bool_]) -> LossFigure:
-    each = loss.value(torch.from_numpy(error)).numpy()
-    whole = float(each.sum())
-    return LossFigure(name, float(each.mean()), float(each[kept].mean()), float(each[~kept].sum()) / whole if whole > 0 else 0.0)
 
 
 def _inputs(features: Mapping[str, Numbers], rows: int) -> Numbers | None:

@@ -30,7 +30,7 @@ class Series:
     """Lower end of an interval around each y: a band about a line, a whisker at a point. Empty: none."""
     high: Numbers = ()
     colour: int = 0
-    """0 to 3, of the page's own; 4 is that of reference lines."""
+    """0 to 7, of the page's own; 4 is that of reference lines."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@
       autoencoder.safetensors embeddings.safetensors regressor.safetensors
                               weights, optimiser moments and history of the last whole epoch
       tensorboard/            the log as TensorBoard events, where they were asked for (`training.tensorboard`)
+      baselines.json          what needs no training loop, fitted on the training split (`baseline_file`)
       features/               the cache of decoded clips (`dataset.FeatureStore`), unless it is kept elsewhere
 
 Every file but the log is written aside and renamed, so a reader sees the old one or the new one. A state is one file, tensors and
@@ -14,6 +15,7 @@ JSON together (the JSON lies in the safetensors header), so that the two can nev
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -30,6 +32,7 @@ from torch import Tensor
 
 from ..errors import DataError
 
+CONFIG_FILE = "config.json"
 _META = "shortcast"
 
 
@@ -92,7 +95,7 @@ class RunDirectory:
                 run._refuse_other(config)
             else:
                 run._forget()
-            run._write("config.json", (json.dumps(config, indent=2, allow_nan=False) + "\n").encode())
+            run._write(CONFIG_FILE, (json.dumps(config, indent=2, allow_nan=False) + "\n").encode())
         except OSError as error:
             raise DataError(f"run directory {path} cannot be written: {error}") from error
         return run
@@ -145,7 +148,7 @@ class RunDirectory:
         self._write("log.jsonl", "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode())
 
     def _refuse_other(self, config: Mapping[str, Any]) -> None:
-        path = self.path / "config.json"
+        path = self.path / CONFIG_FILE
         if not path.exists():
             return
         try:
@@ -162,12 +165,26 @@ class RunDirectory:
             *self.path.glob("*.safetensors"),
             *self.path.glob("tensorboard/events.out.tfevents.*"),
             self.path / "log.jsonl",
-            self.path / "config.json",
+            self.path / CONFIG_FILE,
         ]:
             file.unlink(missing_ok=True)
 
     def _write(self, name: str, content: bytes) -> None:
         replace_file(self.path / name, content)
+
+
+def run_identity(config: Mapping[str, Any]) -> str:
+    """SHA-256 of a run's configuration: with it, what lies in a run directory is told from what another run left there."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def read_run_config(path: Path) -> dict[str, Any] | None:
+    """The configuration in a run directory; None where there is none that can be read."""
+    try:
+        found = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -25,6 +25,8 @@ from ..runtime.contract import Contract
 from ..runtime.cpu import available_cpus
 from ..runtime.target import Target
 from ..runtime.whisper import WhisperWeights, resolve_whisper
+from .baseline_file import FittedBaselines, save_baselines
+from .baselines import Baseline, BaselineFigures, UnlabelledClips, fit_baselines
 from .clips import read_manifest
 from .compute import decisive
 from .dataset import FailedClip, FeatureStore, ReadyClip, StoredClips, file_sha256, prepare_features
@@ -33,8 +35,10 @@ from .fit_autoencoder import STAGE as AUTOENCODER
 from .fit_autoencoder import AutoencoderOptions, AutoencoderReport, embed_clip, fit_autoencoder
 from .fit_regressor import STAGE as REGRESSOR
 from .fit_regressor import EmbeddedClip, LabelledClips, RegressorOptions, RegressorReport, fit_regressor
+from .metrics import both_spaces
 from .near_duplicates import Cluster, cluster_names, near_duplicates
-from .run import Progress, ProgressEvent, RunDirectory, State, silent, torch_threads
+from .overlap import TRAINED_CLIPS_FILE, TrainedClips
+from .run import Progress, ProgressEvent, RunDirectory, State, run_identity, silent, torch_threads
 from .splits import Crossing, Split, crossings_of, leakage_of_split, split_clips
 from .targets import fit_target, target_values
 from .tensorboard import mirrored, require_tensorboard
@@ -118,6 +122,8 @@ class TrainReport:
     regressor: RegressorReport
     held_out: Evaluation
     """Figures of the test split, which nothing before has looked at."""
+    baselines: tuple[BaselineFigures, ...]
+    """Of the same test split."""
     seconds: Mapping[str, float]
     """Wall time of each stage in this process; a resumed run did the rest before."""
 
@@ -134,6 +140,7 @@ class TrainReport:
             "autoencoder": self.autoencoder.to_json(),
             "regressor": self.regressor.to_json(),
             "held_out": self.held_out.to_json(),
+            "baselines": [asdict(figures) for figures in self.baselines],
             "seconds": dict(self.seconds),
         }
 
@@ -178,9 +185,10 @@ def train(
             autoencoder = work.fit_autoencoder()
             work.embed_clips()
             regressor = work.fit_regressor()
+        work.fit_baselines()
         held_out = work.evaluate()
     report = work.report(autoencoder, regressor, held_out)
-    save_checkpoint(work.checkpoint(report), out, force=options.force)
+    save_checkpoint(work.checkpoint(report), out, force=options.force, beside={TRAINED_CLIPS_FILE: work.trained_clips().dumps()})
     return report
 
 
@@ -192,6 +200,7 @@ class _Work:
     clips: dict[str, list[ReadyClip]]
     failed: list[FailedClip]
     embedded: dict[str, EmbeddedClip]
+    baselines: tuple[Baseline, ...]
 
     def __init__(self, manifest: Path, out: Path, options: TrainOptions, progress: Progress) -> None:
         """Reads what is cheap to read, so that a wrong label is found before any clip is decoded."""
@@ -292,6 +301,13 @@ class _Work:
                 progress=self.progress,
             )
 
+    def fit_baselines(self) -> None:
+        """Fits what needs no training loop, and keeps it in the run directory for later evaluations."""
+        authors = [self.rows[clip.id].author for clip in self.clips["train"]]
+        with self._timed("baselines"):
+            self.baselines = fit_baselines(self._labelled("train"), authors)
+            save_baselines(self.run_dir, FittedBaselines(run_identity(self._config()), len(authors), self.baselines))
+
     def evaluate(self) -> Evaluation:
         """Looks at the test split, for the first and only time."""
         with self._timed("evaluate"):
@@ -312,6 +328,7 @@ class _Work:
             autoencoder=autoencoder,
             regressor=regressor,
             held_out=held_out,
+            baselines=self._held_out_baselines(),
             seconds=self.seconds,
         )
 
@@ -325,12 +342,22 @@ class _Work:
             "target": self.options.target,
             "seed": self.options.seed,
             **{key: told[key] for key in ("classes", "split", "crossings", "near_duplicates", "hours")},
-            **{key: told[key] for key in ("autoencoder", "regressor", "held_out", "seconds")},
+            **{key: told[key] for key in ("autoencoder", "regressor", "held_out", "baselines", "seconds")},
+            "run_sha256": run_identity(self._config()),
             "clips_left_out": len(self.failed),
             "options": {name: asdict(getattr(self.options, name)) for name in ("autoencoder", "regressor")},
             "versions": _versions(),
         }
         return Checkpoint(self.autoencoder, self.fusion, self.options.contract, self.target, card)
+
+    def trained_clips(self) -> TrainedClips:
+        """The content of the clips that the model was made with."""
+        return TrainedClips.of(self.clips["train"], self.clips["val"])
+
+    def _held_out_baselines(self) -> tuple[BaselineFigures, ...]:
+        labelled = self._labelled("test")
+        clips = UnlabelledClips(labelled.clips, [self.rows[clip.id].author for clip in self.clips["test"]])
+        return tuple(BaselineFigures(one.name, both_spaces(self.target, labelled.z, one.predict(clips))) for one in self.baselines)
 
     def _split(self) -> Split:
         """By near-duplicates as far as they are known: at first nobody has looked at a picture."""

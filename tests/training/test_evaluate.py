@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,14 +20,21 @@ from shortcast.models.convlstm import EncoderConfig
 from shortcast.models.dual_transformer import DualTransformer, FusionConfig
 from shortcast.runtime.contract import Contract, PictureContract
 from shortcast.runtime.target import Target
+from shortcast.training.baseline_file import FittedBaselines, save_baselines
+from shortcast.training.baselines import Constant
 from shortcast.training.clips import ClipRow, write_manifest
-from shortcast.training.dataset import ClipFeatures, FeatureStore, file_sha256
-from shortcast.training.evaluate import EvaluateOptions, EvaluationReport, evaluate_checkpoint
+from shortcast.training.dataset import ClipFeatures, FeatureStore, ReadyClip, file_sha256
+from shortcast.training.evaluate import EvaluateOptions, evaluate_checkpoint
+from shortcast.training.evaluation_report import EvaluationReport
 from shortcast.training.metrics import REGRESSION_METRICS
-from shortcast.training.run import ProgressEvent
+from shortcast.training.overlap import TRAINED_CLIPS_FILE, TrainedClips
+from shortcast.training.run import ProgressEvent, run_identity
 
 CONTRACT = Contract(picture=PictureContract(fps=Fraction(2), height=32, width=16))
 TARGET = Target("views", "log1p", 6.0, 2.0, (100.0, 400.0, 1600.0))
+
+
+RUN_CONFIG = {"split": {"train": ["c0", "c4"], "val": ["c1"], "test": []}}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,6 +86,7 @@ def checkpoint(manifest: Path) -> Path:
         "source": "noise made by a test",
         "manifest_sha256": file_sha256(manifest),
         "seed": 3,
+        "run_sha256": run_identity(RUN_CONFIG),
         "split": {"kind": "given by the manifest", "train": 3, "val": 3, "test": 7},
     }
     out = manifest.parent / "model"
@@ -156,16 +165,95 @@ def test_overlap_with_another_manifest_is_told_by_the_ids_of_the_run(
 ) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    config = {"manifest": {"sha256": file_sha256(manifest)}, "split": {"train": ["c0", "c4"], "val": ["c1"], "test": []}}
-    (run / "config.json").write_text(json.dumps(config))
+    (run / "config.json").write_text(json.dumps(RUN_CONFIG))
     found = evaluate_checkpoint(checkpoint, other_manifest(manifest, tmp_path), part="all", options=replace(options, run_dir=run))
     assert (found.overlap.learned_from, found.overlap.chosen_by) == (1, 1)
     assert found.overlap.known_from.startswith("clip ids")
 
 
+def test_renamed_training_clips_are_found_by_their_content(
+    checkpoint: Path, manifest: Path, options: EvaluateOptions, tmp_path: Path
+) -> None:
+    known = tmp_path / "model"
+    shutil.copytree(checkpoint, known)
+    trained = TrainedClips.of([ReadyClip("c1", file_sha256(manifest.parent / "c1.mp4"), 1, 2.0)], [])
+    (known / TRAINED_CLIPS_FILE).write_bytes(trained.dumps())
+    rows = [ClipRow(f"new {index}", manifest.parent / f"c{index}.mp4", None, None, {"views": 9 + index}) for index in range(3)]
+    found = evaluate_checkpoint(known, write_manifest(tmp_path / "renamed.jsonl", rows), part="all", options=options)
+    assert (found.overlap.learned_from, found.overlap.chosen_by) == (1, 0)
+
+
+@pytest.fixture
+def run_dir(checkpoint: Path, manifest: Path, tmp_path: Path) -> Path:
+    """The checkpoint's own run, with two baselines."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(json.dumps(RUN_CONFIG))
+    baselines = (Constant("the training mean", 0.0), Constant("the training median", 0.25))
+    save_baselines(run, FittedBaselines(run_identity(RUN_CONFIG), 3, baselines))
+    return run
+
+
+def test_the_runs_baselines_stand_beside_the_model(checkpoint: Path, manifest: Path, options: EvaluateOptions, run_dir: Path) -> None:
+    found = evaluate_checkpoint(checkpoint, manifest, options=replace(options, run_dir=run_dir, outliers=(20.0,)))
+    names = ["pictures and sound", "pictures alone", "sound alone", "the training mean", "the training median"]
+    assert [figures.predictor for figures in found.predictors] == names * 2
+    assert found.absent == ()
+    truth = np.array([clip.truth_z for clip in found.clips])
+    median = found.predictors[4]
+    assert median.kind == "fitted on the training split"
+    assert median.metrics["mse"].estimate == pytest.approx(((truth - 0.25) ** 2).mean())
+    model = found.predictors[0].metrics["mse"].estimate
+    assert model is not None
+    assert median.model_less["mse"].estimate == pytest.approx(model - ((truth - 0.25) ** 2).mean())
+    assert found.outlier_errors is not None
+    assert {row.predictor for row in found.outlier_errors.rows} == {*names}
+
+
+def _no_baselines(run: Path) -> None:
+    (run / "baselines.json").unlink()
+
+
+def _other_baselines(run: Path) -> None:
+    save_baselines(run, FittedBaselines("f" * 64, 3, ()))
+
+
+def _other_run(run: Path) -> None:
+    (run / "config.json").write_text(json.dumps({**RUN_CONFIG, "more": 1}))
+
+
+def _no_run(run: Path) -> None:
+    (run / "config.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (_no_baselines, "has no baselines.json"),
+        (_other_baselines, "baselines.json is that of another run"),
+        (_other_run, "config.json is that of another run"),
+        (_no_run, "there is no training run at"),
+    ],
+)
+def test_baselines_that_are_not_this_models_are_absent_and_it_is_said_why(
+    checkpoint: Path, manifest: Path, options: EvaluateOptions, run_dir: Path, spoil: Callable[[Path], None], why: str
+) -> None:
+    spoil(run_dir)
+    found = evaluate_checkpoint(checkpoint, manifest, options=replace(options, run_dir=run_dir))
+    assert len(found.predictors) == 8
+    assert why in found.absent[0].why
+
+
+def test_parts_of_the_clips_are_counted(checkpoint: Path, manifest: Path, options: EvaluateOptions) -> None:
+    found = evaluate_checkpoint(checkpoint, manifest, part="all", options=replace(options, by=("author",)))
+    parts = {(part.by, part.name): part for part in found.subsets}
+    assert (parts["author", "author 0"].clips, parts["author", "author 0"].metrics) == (2, {})
+    assert sum(part.clips for part in found.subsets if part.by == "length") == 12
+
+
 def test_the_json_has_a_version_and_is_plain(report: EvaluationReport) -> None:
     plain = json.loads(json.dumps(report.to_json(), allow_nan=False))
-    assert plain["format"] == 1
+    assert plain["format"] == 2
     assert plain["bootstrap"] == {"resamples": 30, "level": 0.95, "seed": 0}
     assert plain["clips"][0]["id"] == "c2"
     assert {"figures", "predictors", "by_seconds", "calibration", "outliers", "overlap", "card"} <= set(plain)

@@ -13,24 +13,35 @@ import pytest
 from shortcast.errors import DataError
 from shortcast.runtime.target import Target
 from shortcast.training.bootstrap import Bootstrap
+from shortcast.training.companions import Absent
 from shortcast.training.dataset import FailedClip
-from shortcast.training.evaluate import ClipFigures, EvaluationReport, Overlap, Reconstruction
-from shortcast.training.evaluation import (
-    Prediction,
-    Predictions,
-    calibration,
-    evaluate_predictions,
-    outlier_sensitivity,
-    predictor_figures,
-    prefix_figures,
-)
+from shortcast.training.evaluation import Prediction, Predictions, evaluate_predictions
+from shortcast.training.evaluation_report import ClipFigures, EvaluationReport
 from shortcast.training.fit_regressor import LabelledClips
 from shortcast.training.metrics import standardised_space
+from shortcast.training.outlier_errors import outlier_errors, outlier_sensitivity
+from shortcast.training.overlap import Overlap
+from shortcast.training.reconstruction import Reconstruction
 from shortcast.training.report import page, write_report
+from shortcast.training.studies import Predictor, calibration, predictor_figures, prefix_figures
+from shortcast.training.subsets import Subset, subset_figures
 
 TARGET = Target("views", "log1p", 6.0, 2.0, (100.0, 400.0, 1600.0))
 LEVELS = (0.05, 0.5, 0.95)
-SECTIONS = ("about", "figures", "seconds", "predictions", "calibration", "quartiles", "outliers", "training", "pictures", "method")
+SECTIONS = (
+    "about",
+    "figures",
+    "compared",
+    "subsets",
+    "seconds",
+    "predictions",
+    "calibration",
+    "classes",
+    "outliers",
+    "training",
+    "pictures",
+    "method",
+)
 CARD = {
     "autoencoder": {
         "history": [
@@ -53,6 +64,12 @@ def report() -> EvaluationReport:
     said = [a_prediction(value) for value in 0.6 * z]
     predictions = Predictions(said, said, said)
     bootstrap = Bootstrap([None] * 8, resamples=10)
+    predictors = (
+        Predictor("pictures and sound", "the model", 0.6 * z),
+        Predictor("the training mean", "fitted", 0 * z),
+        Predictor("<i>other</i>", "fitted", -z),
+    )
+    parts = (Subset("all", "everything", z > -9), Subset("sound", "without <sound>", z > 0))
     noise = np.random.default_rng(0).integers(0, 256, size=(2, 8, 4, 3), dtype=np.uint8)
     return EvaluationReport(
         checkpoint="model",
@@ -72,10 +89,13 @@ def report() -> EvaluationReport:
         overlap=Overlap("a test", 0, 0),
         failed=(FailedClip("gone", "no such file"),),
         figures=evaluate_predictions(predictions, LabelledClips([], z, TARGET.class_of(TARGET.restore(z))), TARGET, LEVELS),
-        predictors=tuple(predictor_figures(predictions.finals(), z, TARGET, bootstrap)),
+        predictors=tuple(predictor_figures(predictors, z, TARGET, bootstrap)),
+        absent=(Absent("small3d", "not trained"),),
+        subsets=tuple(subset_figures(parts, 0.6 * z, z, lambda kept: Bootstrap([None] * int(kept.sum()), resamples=10))),
         by_seconds=tuple(prefix_figures(said, z, bootstrap, chunk_s=2.0)),
         calibration=tuple(calibration(said, z, LEVELS, bootstrap)),
         outliers=tuple(outlier_sensitivity(0.6 * z, z, TARGET)),
+        outlier_errors=outlier_errors(predictors, z, TARGET, percents=(20.0,)),
         clips=tuple(ClipFigures(f"c{index}", 4.0, 9.0, 8.0, 1.0, 20.0, value, 0.6 * value, 1, 2) for index, value in enumerate(z)),
         reconstructions=(Reconstruction("c0", 0.0, 2.0, 0.1, noise, noise),),
         card=CARD,
@@ -121,7 +141,7 @@ def test_the_page_is_well_formed_has_every_section_and_asks_for_nothing(report: 
     assert not {"script", "link", "iframe"} & {*found.seen}
     assert "url(" not in text
     assert "@import" not in text
-    assert found.seen.count("svg") == 9
+    assert found.seen.count("svg") == 13
     assert found.seen.count("img") == 2
 
 
@@ -129,13 +149,15 @@ def test_the_page_says_what_was_measured(report: EvaluationReport) -> None:
     text = page(report)
     for words in ("8 (test), by 8 authors", "grouped by author", "standardised log1p(views)", "0 of these clips were trained on", "gone"):
         assert words in text
+    for words in ("small3d: not trained", "not scored", "without &lt;sound&gt;", "&lt;i&gt;other&lt;/i&gt;", "tukey"):
+        assert words in text
     assert "clips &lt;b&gt;of a test&lt;/b&gt;" in text
     assert "too good" not in text
 
 
 def test_overlap_is_a_warning_and_unknown_overlap_is_said(report: EvaluationReport) -> None:
     assert "the figures are too good" in page(replace(report, overlap=Overlap("a test", 3, 0)))
-    assert "unknown: not told" in page(replace(report, overlap=Overlap("unknown: not told", None, None)))
+    assert "is unknown: not told" in page(replace(report, overlap=Overlap("unknown: not told", None, None)))
 
 
 def test_a_card_that_training_did_not_write_has_no_curve(report: EvaluationReport) -> None:
@@ -148,7 +170,7 @@ def test_a_card_that_training_did_not_write_has_no_curve(report: EvaluationRepor
 def test_the_folder_has_page_and_json_and_nothing_is_left_beside_it(report: EvaluationReport, tmp_path: Path) -> None:
     written = write_report(report, tmp_path / "new" / "report")
     assert written.read_text(encoding="utf-8") == page(report)
-    assert json.loads((written.parent / "report.json").read_text())["format"] == 1
+    assert json.loads((written.parent / "report.json").read_text())["format"] == 2
     assert [path.name for path in written.parent.parent.iterdir()] == ["report"]
 
 

@@ -20,11 +20,14 @@ from shortcast.models.checkpoint import load_checkpoint
 from shortcast.models.convlstm import EncoderConfig
 from shortcast.models.dual_transformer import FusionConfig
 from shortcast.runtime.contract import Contract, PictureContract
+from shortcast.training.baseline_file import load_baselines
 from shortcast.training.clips import ClipRow, write_manifest
 from shortcast.training.compute import Compute
+from shortcast.training.dataset import file_sha256
 from shortcast.training.evaluate import EvaluateOptions, evaluate_checkpoint
 from shortcast.training.fit_autoencoder import AutoencoderOptions
 from shortcast.training.fit_regressor import RegressorOptions
+from shortcast.training.overlap import TrainedClips
 from shortcast.training.run import ProgressEvent
 from shortcast.training.train import TrainOptions, train
 
@@ -96,6 +99,24 @@ def test_the_checkpoint_loads_and_its_card_says_what_it_is(whole: Path) -> None:
     assert card["held_out"]["clips"] == 2
     assert checkpoint.contract.sound.whisper_sha256
     assert checkpoint.target.name == "views"
+
+
+def test_the_baselines_are_in_the_run_and_their_held_out_figures_in_the_card(whole: Path) -> None:
+    card = load_checkpoint(whole).card
+    fitted = load_baselines(whole.with_name("model.run"))
+    assert fitted is not None
+    assert (fitted.clips, fitted.run_sha256) == (7, card["run_sha256"])
+    assert [one["predictor"] for one in card["baselines"]] == [one.name for one in fitted.baselines]
+    mean = card["baselines"][0]
+    assert mean["predictor"] == "the training mean"
+    assert mean["metrics"][0]["mse"] == pytest.approx(card["held_out"]["train_mean_baseline"][0]["mse"])
+
+
+def test_the_content_of_the_clips_is_beside_the_checkpoint(whole: Path, manifest: Path) -> None:
+    trained = TrainedClips.read(whole)
+    assert trained is not None
+    assert [len(trained.train), len(trained.val)] == [7, 2]
+    assert file_sha256(manifest.parent / "c0.mp4")[:16] in trained.train
 
 
 def test_the_target_is_fitted_on_the_training_clips_that_could_be_read(whole: Path, manifest: Path) -> None:

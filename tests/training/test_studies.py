@@ -7,18 +7,9 @@ import pytest
 
 from shortcast.runtime.target import Target
 from shortcast.training.bootstrap import Bootstrap
-from shortcast.training.evaluation import (
-    COMPARED,
-    MODEL,
-    TRAIN_MEAN,
-    Prediction,
-    Predictions,
-    calibration,
-    outlier_sensitivity,
-    predictor_figures,
-    prefix_figures,
-)
+from shortcast.training.evaluation import Prediction
 from shortcast.training.metrics import REGRESSION_METRICS
+from shortcast.training.studies import COMPARED, Predictor, calibration, predictor_figures, prefix_figures
 
 TARGET = Target("views", "log1p", 5.0, 2.0, (20.0, 150.0, 600.0))
 
@@ -32,18 +23,24 @@ def prediction(scores: list[float], quantiles: list[float] | None = None) -> Pre
 
 def test_every_predictor_has_every_metric_in_both_spaces_beside_the_model() -> None:
     z = np.array([-1.0, 0.0, 0.5, 2.0])
-    good, bad = [prediction([value]) for value in z * 0.9], [prediction([value]) for value in -z]
-    finals = Predictions(good, bad, good).finals()
-    found = predictor_figures(finals, z, TARGET, Bootstrap([None] * 4, resamples=20))
+    predictors = (
+        Predictor("good", "a", 0.9 * z),
+        Predictor("bad", "b", -z),
+        Predictor("same", "a", 0.9 * z),
+        Predictor("zero", "c", 0 * z),
+    )
+    found = predictor_figures(predictors, z, TARGET, Bootstrap([None] * 4, resamples=20))
     assert [figures.space for figures in found] == ["standardised log1p(views)"] * 4 + ["views"] * 4
-    by_name = {figures.predictor: figures for figures in found[:4]}
-    assert set(by_name) == {MODEL, "pictures alone", "sound alone", TRAIN_MEAN}
+    model, bad, same, zero = found[:4]
+    assert [(figures.predictor, figures.kind) for figures in found[4:]] == [("good", "a"), ("bad", "b"), ("same", "a"), ("zero", "c")]
     assert all(set(figures.metrics) == set(REGRESSION_METRICS) for figures in found)
-    assert by_name[MODEL].less_model == {}
-    assert set(by_name[TRAIN_MEAN].less_model) == set(COMPARED)
-    assert by_name["sound alone"].less_model["mse"].estimate == 0
-    assert by_name["pictures alone"].less_model["spearman"].estimate == pytest.approx(-2.0)
-    assert by_name[TRAIN_MEAN].metrics["mse"].estimate == pytest.approx((z**2).mean())
+    assert model.model_less == {}
+    assert set(zero.model_less) == set(COMPARED)
+    assert (same.model_less["mse"].low, same.model_less["mse"].high) == (0, 0)
+    assert bad.model_less["spearman"].estimate == pytest.approx(2.0)
+    assert bad.model_less["mse"].estimate == pytest.approx((0.01 - 4) * (z**2).mean())
+    assert zero.model_less["spearman"].estimate is None
+    assert zero.metrics["mse"].estimate == pytest.approx((z**2).mean())
     assert found[4].metrics["mae"].estimate == pytest.approx(np.abs(TARGET.restore(z) - TARGET.restore(0.9 * z)).mean())
 
 
@@ -60,18 +57,3 @@ def test_calibration_is_the_share_of_truths_at_or_below_each_quantile() -> None:
     z = np.array([-2.0, -1.0, 0.0, 0.5])
     found = calibration([prediction([0.0])] * 4, z, (0.05, 0.5, 0.95), Bootstrap([None] * 4, resamples=20))
     assert [(row.nominal, row.measured.estimate) for row in found] == [(0.05, 0.5), (0.5, 0.75), (0.95, 1.0)]
-
-
-def test_leaving_out_the_viral_clip_changes_the_error_in_views_by_orders_of_magnitude() -> None:
-    z = np.concatenate([np.linspace(-1, 1, 99), [4.0]])
-    found = {(row.space, row.percent): row for row in outlier_sensitivity(np.zeros(100), z, TARGET)}
-    views, standard = found["views", 0], found["standardised log1p(views)", 0]
-    assert (views.left_out, found["views", 1].left_out, found["views", 10].left_out) == (0, 1, 10)
-    assert views.mse / found["views", 1].mse > 1000
-    assert standard.mse / found["standardised log1p(views)", 1].mse == pytest.approx((z**2).mean() / (z[:-1] ** 2).mean())
-    assert standard.mse == standard.train_mean_mse
-    assert standard.mae == pytest.approx(np.abs(z).mean())
-
-
-def test_no_clip_left_is_no_figure() -> None:
-    assert [row.percent for row in outlier_sensitivity(np.zeros(1), np.ones(1), TARGET)] == [0, 0]

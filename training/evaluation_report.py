@@ -1,0 +1,94 @@
+"""What one evaluation found, as values and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .. import __version__
+from .companions import Absent
+from .dataset import FailedClip
+from .evaluation import Evaluation
+from .outlier_errors import OutlierErrors, OutlierFigures
+from .overlap import Overlap
+from .reconstruction import Reconstruction
+from .studies import LevelFigures, PredictorFigures, PrefixFigures
+from .subsets import SubsetFigures
+
+REPORT_FORMAT = 2
+"""Version of the report's JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFigures:
+    """One clip: what happened and what was predicted after the whole of it."""
+
+    id: str
+    duration_s: float
+    truth: float
+    """In target units, as are the next three."""
+    predicted: float
+    low: float
+    """Lowest and highest predicted quantile."""
+    high: float
+    truth_z: float
+    """In standardised units, as is the next one."""
+    predicted_z: float
+    true_class: int
+    """0..K-1 of the training split, lowest first."""
+    predicted_class: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationReport:
+    """Everything that one evaluation found."""
+
+    checkpoint: str
+    checkpoint_sha256: str
+    manifest: str
+    manifest_sha256: str
+    part: str
+    """`train`, `val`, `test` or `all`."""
+    split: str
+    """How the clips were split, such as `grouped by author`; `not split` where all were taken."""
+    target: str
+    space: str
+    """Name of the standardised space."""
+    authors: int
+    """Clusters that the bootstrap drew from: authors, and clips whose author is not known."""
+    resamples: int
+    level: float
+    seed: int
+    trained_on: str
+    """The card's own sentence."""
+    trained_split: str
+    overlap: Overlap
+    failed: tuple[FailedClip, ...]
+    figures: Evaluation
+    """The figures that training writes into the card, of these clips."""
+    predictors: tuple[PredictorFigures, ...]
+    """The model first, in standardised units and then in the target's."""
+    absent: tuple[Absent, ...]
+    """What the model could not be compared with."""
+    subsets: tuple[SubsetFigures, ...]
+    by_seconds: tuple[PrefixFigures, ...]
+    calibration: tuple[LevelFigures, ...]
+    outliers: tuple[OutlierFigures, ...]
+    outlier_errors: OutlierErrors | None
+    """None where it was not asked for."""
+    clips: tuple[ClipFigures, ...]
+    reconstructions: tuple[Reconstruction, ...]
+    card: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but pictures, as plain JSON with a version."""
+        simple = ("checkpoint", "checkpoint_sha256", "manifest", "manifest_sha256", "part", "split", "target", "space", "authors")
+        plain: dict[str, Any] = {"format": REPORT_FORMAT, "shortcast": __version__, **{name: getattr(self, name) for name in simple}}
+        plain |= {"bootstrap": {"resamples": self.resamples, "level": self.level, "seed": self.seed}}
+        plain |= {"trained_on": self.trained_on, "trained_split": self.trained_split, "overlap": asdict(self.overlap)}
+        plain |= {"figures": self.figures.to_json(), "reconstructions": [one.to_json() for one in self.reconstructions]}
+        plain |= {"outlier_errors": asdict(self.outlier_errors) if self.outlier_errors else None}
+        for name in ("failed", "predictors", "absent", "subsets", "by_seconds", "calibration", "outliers", "clips"):
+            plain[name] = [asdict(one) for one in getattr(self, name)]
+        return {**plain, "card": dict(self.card)}

@@ -1,0 +1,103 @@
+"""Forest plots as inline SVG: one line for each comparison, its difference as a point and its interval as a bar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from .bootstrap import ConfidenceInterval
+from .plots import ticks
+
+_WIDTH, _LINE = 760, 26
+"""Of the picture and of each line, in SVG units; the page scales it."""
+_LEFT, _RIGHT, _TOP, _BOTTOM = 250, 20, 12, 48
+"""Margins around the plotted area; the names stand in the left one."""
+_PAD = 0.05
+_MODEL, _OTHER, _OPEN = 2, 1, 4
+"""Colours of the page: the model is better, the other is, neither is established."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForestRow:
+    """One comparison."""
+
+    label: str
+    difference: ConfidenceInterval
+
+
+def forest(title: str, x_label: str, rows: Sequence[ForestRow], *, less_is_better: bool) -> str:
+    """An HTML figure; a difference without an interval is a point alone, and one that does not exist leaves its line empty.
+
+    Args:
+        title: above the plot.
+        x_label: what the differences are, with their space.
+        rows: from top to bottom.
+        less_is_better: a difference below 0 speaks for the model.
+    """
+    ends = [value for row in rows for value in _numbers(row.difference)]
+    if not ends:
+        return f"<figure><figcaption>{escape(title)}</figcaption><p>no figures</p></figure>"
+    low, high = min(0.0, *ends), max(0.0, *ends)
+    pad = _PAD * (high - low) or 0.5
+    scale = _Scale(low - pad, high + pad, _TOP + _LINE * len(rows))
+    lines = "".join(_line(row, scale, _TOP + _LINE * (place + 0.5), less_is_better) for place, row in enumerate(rows))
+    drawn = f'<svg viewBox="0 0 {_WIDTH} {scale.bottom + _BOTTOM}" role="img" aria-label="{escape(title, quote=True)}">'
+    legend = "".join(
+        f'<span class="key points c{colour}">{label}</span>'
+        for colour, label in (
+            (_MODEL, "the model is better"),
+            (_OTHER, "the other is better"),
+            (_OPEN, "not established: the interval holds 0"),
+        )
+    )
+    return (
+        f'<figure class="forest"><figcaption>{escape(title)}</figcaption>{drawn}{"".join(_axis(scale, x_label))}{lines}</svg>'
+        f'<div class="legend">{legend}</div></figure>'
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """From differences to places in the picture."""
+
+    low: float
+    high: float
+    bottom: float
+
+    def x(self, value: float) -> float:
+        return round(_LEFT + (value - self.low) / (self.high - self.low) * (_WIDTH - _LEFT - _RIGHT), 2)
+
+
+def _numbers(found: ConfidenceInterval) -> list[float]:
+    return [value for value in (found.estimate, found.low, found.high) if value is not None]
+
+
+def _axis(scale: _Scale, x_label: str) -> Iterator[str]:
+    for value in ticks(scale.low, scale.high):
+        yield f'<path class="grid" d="M{scale.x(value)} {_TOP}V{scale.bottom}"/>'
+        yield f'<text x="{scale.x(value)}" y="{scale.bottom + 17}" text-anchor="middle">{value:.6g}</text>'
+    yield f'<path class="frame" d="M{_LEFT} {scale.bottom}H{_WIDTH - _RIGHT}"/>'
+    yield f'<path class="zero" d="M{scale.x(0.0)} {_TOP}V{scale.bottom}"/>'
+    middle = (_LEFT + _WIDTH - _RIGHT) / 2
+    yield f'<text class="name" x="{middle}" y="{scale.bottom + _BOTTOM - 8}" text-anchor="middle">{escape(x_label)}</text>'
+
+
+def _line(row: ForestRow, scale: _Scale, y: float, less_is_better: bool) -> str:
+    found = row.difference
+    name = f'<text class="name" x="{_LEFT - 10}" y="{y + 4}" text-anchor="end">{escape(row.label)}</text>'
+    if found.estimate is None:
+        return f'{name}<text x="{_LEFT + 6}" y="{y + 4}">does not exist</text>'
+    colour = f"c{_verdict(found, less_is_better)}"
+    bar = (
+        ""
+        if found.low is None or found.high is None
+        else f'<path class="whisker {colour}" d="M{scale.x(found.low)} {y}H{scale.x(found.high)}"/>'
+    )
+    return f'{name}{bar}<circle class="solid {colour}" cx="{scale.x(found.estimate)}" cy="{y}" r="4.5"/>'
+
+
+def _verdict(found: ConfidenceInterval, less_is_better: bool) -> int:
+    if found.low is None or found.high is None or found.low <= 0 <= found.high:
+        return _OPEN
+    return _MODEL if (found.high < 0) == less_is_better else _OTHER
