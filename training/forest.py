@@ -9,9 +9,9 @@ from html import escape
 from .bootstrap import ConfidenceInterval
 from .plots import ticks
 
-_WIDTH, _LINE = 760, 26
+_WIDTH, _LINE = 520, 24
 """Of the picture and of each line, in SVG units; the page scales it."""
-_LEFT, _RIGHT, _TOP, _BOTTOM = 250, 20, 12, 48
+_LEFT, _RIGHT, _TOP, _BOTTOM = 205, 14, 12, 48
 """Margins around the plotted area; the names stand in the left one."""
 _PAD = 0.05
 _MODEL, _OTHER, _OPEN = 2, 1, 4
@@ -52,7 +52,7 @@ def forest(title: str, x_label: str, rows: Sequence[ForestRow], *, less_is_bette
         )
     )
     return (
-        f'<figure class="forest"><figcaption>{escape(title)}</figcaption>{drawn}{"".join(_axis(scale, x_label))}{lines}</svg>'
+        f"<figure><figcaption>{escape(title)}</figcaption>{drawn}{''.join(_axis(scale, x_label))}{lines}</svg>"
         f'<div class="legend">{legend}</div></figure>'
     )
 
@@ -87,7 +87,7 @@ def _line(row: ForestRow, scale: _Scale, y: float, less_is_better: bool) -> str:
     found = row.difference
     name = f'<text class="name" x="{_LEFT - 10}" y="{y + 4}" text-anchor="end">{escape(row.label)}</text>'
     if found.estimate is None:
-        return f'{name}<text x="{_LEFT + 6}" y="{y + 4}">does not exist</text>'
+        return f'{name}<text x="{_WIDTH - _RIGHT}" y="{y + 4}" text-anchor="end">does not exist</text>'
     colour = f"c{_verdict(found, less_is_better)}"
     bar = (
         ""

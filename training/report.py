@@ -99,7 +99,9 @@ def _about(report: EvaluationReport) -> str:
         "Made by": f"shortcast {__version__}",
     }
     warned = f'<p class="warn">{escape(_sentence(overlap.warning))}</p>' if overlap.warning else ""
-    failed = details("Clips that could not be read", data_table(("clip", "why"), [(clip.id, clip.reason) for clip in report.failed]))
+    failed = details(
+        "Clips that could not be read", data_table(("clip", "why"), [(clip.id, clip.reason) for clip in report.failed], words=True)
+    )
     return warned + definitions(rows) + (failed if report.failed else "")
 
 

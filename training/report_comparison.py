@@ -33,8 +33,8 @@ def compared(report: EvaluationReport) -> str:
     others = [one for one in report.predictors if one.model_less]
     told = (
         "<p>The model's figure less that of each other predictor, on the same clips and the same resamples. MSE and MAE below 0, R² and "
-        "Spearman above 0 speak for the model; a difference whose interval holds 0 is not established. With this many comparisons, one in "
-        f"{round(1 / (1 - report.level))} would look established by chance alone.</p>"
+        "Spearman above 0 speak for the model; a difference whose interval holds 0 is not established. Of comparisons where nothing "
+        f"differs, about one in {round(1 / (1 - report.level))} will look established all the same.</p>"
     )
     plots = [
         forest(title, f"difference, {report.space}", _forest_rows(others, name, report.space), less_is_better=less)
@@ -69,7 +69,7 @@ def _forest_rows(others: Sequence[PredictorFigures], metric: str, space: str) ->
 
 def _kinds(report: EvaluationReport) -> str:
     rows = [(one.predictor, one.kind) for one in report.predictors if one.space == report.space]
-    return data_table(("predictor", "what it is"), rows, f"Trained on: {report.trained_on}")
+    return data_table(("predictor", "what it is"), rows, f"Trained on: {report.trained_on}", words=True)
 
 
 def _absent(report: EvaluationReport) -> str:

@@ -35,6 +35,11 @@ def chart_row(charts: Iterable[Chart], beside: str = "") -> str:
     return f'<div class="charts">{"".join(map(figure, charts))}{beside}</div>'
 
 
+def figure_with_note(shown: str, note: str) -> Cell:
+    """A figure, and a smaller one below it."""
+    return Cell(f"{escape(shown)}<small>{escape(note)}</small>")
+
+
 class Cell(str):
     """HTML that is safe as it is."""
 
@@ -53,15 +58,16 @@ def short_number(value: float) -> str:
     for limit, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e4, " k")):
         if abs(value) >= limit * 0.9995:
             return f"{value / limit if unit != ' k' else value / 1e3:.3g}{unit}"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value + 0.0:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{round(value, 3) + 0.0:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def data_table(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
-    """A table that scrolls sideways on a narrow page; the first column names the row."""
+def data_table(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "", *, words: bool = False) -> str:
+    """A table that scrolls sideways on a narrow page; the first column names the row, the others hold numbers, or words."""
     top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
     body = "".join(f"<tr>{''.join(f'<td>{_safe(cell)}</td>' for cell in row)}</tr>" for row in rows)
     named = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f'<div class="wide"><table>{named}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    kind = "words" if words else "numbers"
+    return f'<div class="wide"><table class="{kind}">{named}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _safe(cell: str) -> str:

@@ -8,7 +8,7 @@ from .evaluation_report import EvaluationReport
 from .outlier_errors import LossesWithoutTop, OutlierErrors, OutlierFigures
 from .outliers import InfluenceCurve
 from .plots import Chart, Series
-from .report_html import METRIC_NAMES, chart_row, data_table, details, short_number
+from .report_html import METRIC_NAMES, chart_row, data_table, details, figure_with_note, short_number
 from .studies import MODEL, TRAIN_MEAN
 
 _COLOURS = (0, 1, 2, 3, 5, 6, 7)
@@ -48,7 +48,7 @@ def _share(name: str, space: str, rows: Sequence[OutlierFigures], colour: int) -
 
 def _losses(study: OutlierErrors) -> str:
     told = (
-        "<p>Each loss of each predictor over all clips, and below it without the clips farthest out; in brackets the share of the loss "
+        "<p>Each loss of each predictor over all clips, and below it without the clips farthest out; small, the share of the loss "
         "over all clips that those few carry. The losses are those that training can be told to use, each with its own parameter.</p>"
     )
     names = list(dict.fromkeys(row.predictor for row in study.rows))
@@ -70,7 +70,7 @@ def _loss_table(rows: Sequence[LossesWithoutTop], caption: str) -> str:
         own = [row for row in rows if row.predictor == predictor]
         cells.append((predictor, "none", "0", *(f"{figure.whole:.3g}" for figure in own[0].losses)))
         for row in own:
-            each = (f"{figure.without_top:.3g} ({figure.top_share:.0%})" for figure in row.losses)
+            each = (figure_with_note(f"{figure.without_top:.3g}", f"{figure.top_share:.0%}") for figure in row.losses)
             cells.append(("", f"top {row.percent:g} %", str(row.left_out), *each))
     return data_table(heads, cells, caption)
 

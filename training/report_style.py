@@ -22,7 +22,10 @@ dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--faint); padding-bottom: .3rem; }
 th, td { padding: .3rem 1.1rem .3rem 0; text-align: right; vertical-align: top; border-bottom: 1px solid var(--rule); }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child, .words td, .words th { text-align: left; }
+td { white-space: nowrap; } td:first-child, .words td { white-space: normal; }
+.wide td:first-child, .wide th:first-child { position: sticky; left: 0; background: var(--paper); }
+.wide td:first-child { min-width: 7.5rem; }
 th { font-weight: 600; vertical-align: bottom; }
 td small { display: block; color: var(--faint); white-space: nowrap; }
 .confusion td, .confusion th { padding: .5rem .9rem; text-align: center; }
@@ -38,7 +41,6 @@ svg text { fill: var(--faint); } svg .name { fill: var(--ink); }
 polyline { fill: none; stroke: var(--c); stroke-width: 2; } polyline.dashed { stroke-dasharray: 5 4; stroke-width: 1.4; }
 polygon.band { fill: var(--c); opacity: .16; } circle { fill: var(--c); fill-opacity: .65; }
 circle.solid { fill-opacity: 1; } .zero { stroke: var(--faint); stroke-width: 1.2; stroke-dasharray: 5 4; }
-figure.forest { width: 47rem; }
 .whisker { stroke: var(--c); stroke-width: 1.4; }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem 1.1rem; font-size: .82rem; color: var(--faint); padding-left: 3.6rem; }
 .key::before { content: ""; display: inline-block; width: 1.3em; margin-right: .4em; vertical-align: .25em;
