@@ -95,6 +95,14 @@ class ClassHead(str, Enum):
     ordinal = "ordinal"
 
 
+class VideoNetwork(str, Enum):
+    """Video networks that a model is compared with."""
+
+    small3d = "small3d"
+    r3d_18 = "r3d_18"
+    swin3d_t = "swin3d_t"
+
+
 class Transform(str, Enum):
     """Target transforms."""
 
@@ -212,6 +220,10 @@ def train(
     epochs_autoencoder: Annotated[int, typer.Option(min=1, help="Epochs of the ConvLSTM autoencoder.")] = 6,
     chunks_per_epoch: Annotated[int, typer.Option(min=2, help="Chunks of 2 s in one epoch of the autoencoder.")] = 320,
     epochs: Annotated[int, typer.Option(min=1, help="At most this many epochs of the dual Transformer.")] = 80,
+    video_baseline: Annotated[
+        list[VideoNetwork] | None,
+        typer.Option(help="Also train this video network on the same split, for comparison; may be given again."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes that read clips.", show_default="the CPU quota")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads PyTorch computes with.", show_default="the CPU quota")] = None,
@@ -233,11 +245,14 @@ def train(
     """
     from .display import StageBars, class_table, training_table
     from .models.dual_transformer import FusionConfig
+    from .models.video_baselines import VideoConfig
     from .training.compute import Compute
     from .training.fit_autoencoder import AutoencoderOptions
     from .training.fit_regressor import RegressorOptions
+    from .training.fit_video_baseline import VideoBaselineOptions
     from .training.train import TrainOptions
     from .training.train import train as train_model
+    from .training.video_comparison import VideoPlan
 
     compute = Compute.choose(device.value, precision.value)
     options = TrainOptions(
@@ -249,6 +264,9 @@ def train(
         fusion=FusionConfig(classes=classes, class_head=class_head.value),
         regressor=RegressorOptions(epochs=epochs, score_loss=loss, compute=compute),
         split=split,
+        videos=tuple(
+            VideoPlan(VideoConfig(network.value), VideoBaselineOptions(compute=compute)) for network in dict.fromkeys(video_baseline or ())
+        ),
         run_dir=run_dir,
         features_dir=features_dir,
         whisper=whisper,

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..models.video_baselines import VIDEO_NETWORKS
 from .baseline_file import BASELINES_FILE, load_baselines
 from .baselines import UnlabelledClips
+from .dataset import FeatureStore, ReadyClip
 from .run import CONFIG_FILE, read_run_config, run_identity
 from .studies import TRAIN_MEAN, Predictor
+from .video_comparison import load_video, video_identity
 
 FITTED = "fitted on the training split"
 """Kind of the predictors in `baselines.json`."""
+VIDEO = "a video network trained on the pictures of the training split"
+"""Kind of the networks of `video_comparison`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +85,34 @@ def fitted_baselines(run: TrainingRun, clips: UnlabelledClips) -> Companions:
         return Companions(absent=(Absent(named, f"{run.path / BASELINES_FILE} is that of another run"),))
     shown = [baseline for baseline in fitted.baselines if baseline.name != TRAIN_MEAN]
     return Companions(tuple(Predictor(baseline.name, FITTED, baseline.predict(clips)) for baseline in shown))
+
+
+def video_networks(run: TrainingRun, card: Mapping[str, Any], store: FeatureStore, clips: Sequence[ReadyClip]) -> Companions:
+    """The video networks that `shortcast train --video-baseline` trained.
+
+    Args:
+        run: the model's run.
+        card: the model's; it names the networks that were trained with it.
+        store: has the features of the clips.
+        clips: the evaluated clips.
+
+    Raises:
+        DataError: what a network left is damaged.
+    """
+    if run.config is None:
+        return Companions(absent=(Absent("video networks", run.why),))
+    found = Companions()
+    for network in VIDEO_NETWORKS:
+        why = _why_not(network, video_identity(run.path, network), card.get("video_networks", {}).get(network))
+        if why:
+            found += Companions(absent=(Absent(network, why),))
+        else:
+            found += Companions(predictors=(Predictor(network, VIDEO, load_video(run.path, network).predict(store, clips)),))
+    return found
+
+
+def _why_not(network: str, there: str | None, named: str | None) -> str:
+    """Why a network cannot be compared with; empty where it can."""
+    if there is None:
+        return f"not trained; `shortcast train ... --video-baseline {network}` does"
+    return "" if there == named else "its folder in the run directory is not the one that the model's card names"

@@ -22,7 +22,7 @@ from ..runtime.whisper import resolve_whisper
 from .baselines import UnlabelledClips
 from .bootstrap import Bootstrap
 from .clips import SPLITS, ClipRow, read_manifest
-from .companions import FITTED, Companions, TrainingRun, fitted_baselines
+from .companions import FITTED, Companions, TrainingRun, fitted_baselines, video_networks
 from .dataset import FailedClip, FeatureStore, ReadyClip, file_sha256, prepare_features
 from .evaluation import Predictions, evaluate_predictions, final_scores, predict_all
 from .evaluation_report import ClipFigures, EvaluationReport
@@ -34,7 +34,7 @@ from .overlap import Overlap, TrainedClips, find_overlap
 from .reconstruction import Reconstruction, reconstruct
 from .run import Progress, ProgressEvent, silent, torch_threads
 from .splits import Split, split_clips
-from .studies import MODEL, TRAIN_MEAN, Predictor, calibration, predictor_figures, prefix_figures
+from .studies import MODEL, TRAIN_MEAN, Predictor, calibration, coverage_figures, predictor_figures, prefix_figures
 from .subsets import subset_figures, subsets
 from .targets import target_values
 
@@ -179,6 +179,7 @@ def _measure(loaded: Checkpoint, sources: _Sources, values: Mapping[str, float],
     store = FeatureStore(sources.features_dir, loaded.contract)
     labelled = _label(loaded, store, ready, np.array([values[clip.id] for clip in ready]), progress)
     companions = fitted_baselines(sources.run, UnlabelledClips(labelled.clips, [row.author for row in rows]))
+    companions += video_networks(sources.run, loaded.card, store, ready)
     redrawn = (reconstruct(loaded.autoencoder, clip.id, store.load(clip.sha256)) for clip in _spread(ready, options.examples))
     reconstructions = tuple(one for one in redrawn if one is not None)
     return _Measured(ready, rows, failed, labelled, predict_all(loaded.fusion, labelled.clips), companions, reconstructions)
@@ -258,6 +259,16 @@ def _report(loaded: Checkpoint, sources: _Sources, options: EvaluateOptions, mea
         subsets=tuple(subset_figures(parts, scores, labelled.z, lambda kept: measured.bootstrap(options, kept))),
         by_seconds=tuple(prefix_figures(whole, labelled.z, bootstrap, chunk_s=loaded.contract.chunk_s)),
         calibration=tuple(calibration(whole, labelled.z, levels, bootstrap)),
+        coverage=tuple(
+            coverage_figures(
+                whole,
+                labelled.z,
+                bootstrap,
+                intervals="as predicted",
+                nominal=levels[-1] - levels[0],
+                chunk_s=loaded.contract.chunk_s,
+            )
+        ),
         outliers=tuple(outlier_sensitivity(scores, labelled.z, target)),
         outlier_errors=outlier_errors(predictors, labelled.z, target, percents=options.outliers) if options.outliers else None,
         clips=tuple(_clip_figures(measured, target)),

@@ -13,7 +13,7 @@ from .evaluation import Evaluation
 from .outlier_errors import OutlierErrors, OutlierFigures
 from .overlap import Overlap
 from .reconstruction import Reconstruction
-from .studies import LevelFigures, PredictorFigures, PrefixFigures
+from .studies import CoverageFigures, LevelFigures, PredictorFigures, PrefixFigures
 from .subsets import SubsetFigures
 
 REPORT_FORMAT = 2
@@ -74,6 +74,7 @@ class EvaluationReport:
     subsets: tuple[SubsetFigures, ...]
     by_seconds: tuple[PrefixFigures, ...]
     calibration: tuple[LevelFigures, ...]
+    coverage: tuple[CoverageFigures, ...]
     outliers: tuple[OutlierFigures, ...]
     outlier_errors: OutlierErrors | None
     """None where it was not asked for."""
@@ -89,6 +90,6 @@ class EvaluationReport:
         plain |= {"trained_on": self.trained_on, "trained_split": self.trained_split, "overlap": asdict(self.overlap)}
         plain |= {"figures": self.figures.to_json(), "reconstructions": [one.to_json() for one in self.reconstructions]}
         plain |= {"outlier_errors": asdict(self.outlier_errors) if self.outlier_errors else None}
-        for name in ("failed", "predictors", "absent", "subsets", "by_seconds", "calibration", "outliers", "clips"):
+        for name in ("failed", "predictors", "absent", "subsets", "by_seconds", "calibration", "coverage", "outliers", "clips"):
             plain[name] = [asdict(one) for one in getattr(self, name)]
         return {**plain, "card": dict(self.card)}

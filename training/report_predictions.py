@@ -90,12 +90,33 @@ def calibration(report: EvaluationReport) -> str:
     )
     chart = Chart("Quantile levels", "nominal level", "share of clips at or below", series, square=True)
     rows = [(f"{row.nominal:.0%}", with_interval(row.measured, percent=True)) for row in report.calibration]
-    interval = report.figures.interval
     told = (
-        f"<p>The interval from the lowest to the highest quantile holds {interval.coverage:.1%} of the clips; {interval.nominal:.0%} is "
-        f"nominal. Its mean width is {interval.mean_width:.2f} ({escape(interval.space)}).</p>"
+        f"<p>After the whole clip, on {len(report.clips)} clips ({escape(report.part)}). Where the share at or below each level is as it "
+        "should be, the quantiles are calibrated over all clips together; that says nothing of any one part of them.</p>"
     )
-    return told + chart_row((chart,), data_table(("nominal level", "clips at or below the predicted quantile"), rows))
+    return told + chart_row((chart,), data_table(("nominal level", "clips at or below the predicted quantile"), rows)) + _coverage(report)
+
+
+def _coverage(report: EvaluationReport) -> str:
+    kinds = list(dict.fromkeys(row.intervals for row in report.coverage))
+    first, last = report.coverage[0], max(row.seconds for row in report.coverage)
+    series = [Series(f"nominal, {first.nominal:.0%}", [first.seconds, last], [first.nominal] * 2, "dashed", colour=REFERENCE)]
+    for colour, kind in enumerate(kinds):
+        own = [row for row in report.coverage if row.intervals == kind]
+        series.append(banded(kind, [row.seconds for row in own], [row.measured for row in own], colour))
+    chart = Chart("Coverage against seconds seen", "seconds seen (s)", "share of clips inside the interval", tuple(series))
+    heads = ("seconds seen (s)", "intervals", "clips that run longer", "coverage", f"mean width ({report.space})")
+    rows = [
+        (
+            f"{row.seconds:.3g}",
+            row.intervals,
+            str(row.clips_still_running),
+            with_interval(row.measured, percent=True),
+            short_number(row.mean_width),
+        )
+        for row in report.coverage
+    ]
+    return chart_row((chart,), data_table(heads, rows, f"From the lowest to the highest quantile; {first.nominal:.0%} is nominal"))
 
 
 def classes(report: EvaluationReport) -> str:

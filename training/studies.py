@@ -68,6 +68,20 @@ class LevelFigures:
     measured: ConfidenceInterval
 
 
+@dataclass(frozen=True, slots=True)
+class CoverageFigures:
+    """How often the predicted interval holds the truth after some seconds; a clip that is over by then gives its last interval."""
+
+    intervals: str
+    """Which ones: `as predicted`, or with what was added to them."""
+    seconds: float
+    clips_still_running: int
+    nominal: float
+    measured: ConfidenceInterval
+    mean_width: float
+    """In standardised units."""
+
+
 def predictor_figures(
     predictors: Sequence[Predictor], z: NDArray[np.float64], target: Target, bootstrap: Bootstrap
 ) -> list[PredictorFigures]:
@@ -104,6 +118,36 @@ def prefix_figures(
     return found
 
 
+def coverage_figures(
+    predictions: Sequence[Prediction],
+    z: NDArray[np.float64],
+    bootstrap: Bootstrap,
+    *,
+    intervals: str,
+    nominal: float,
+    chunk_s: float,
+) -> list[CoverageFigures]:
+    """Coverage and width of the interval from the lowest to the highest quantile, at the moments of `prefix_figures`.
+
+    Args:
+        predictions: of the clips.
+        z: float64 (clips,), the truth in standardised units.
+        bootstrap: of the same clips.
+        intervals: what the quantiles are called in the report.
+        nominal: share of the clips that the interval claims to hold.
+        chunk_s: length of a chunk.
+    """
+    lengths = np.array([prediction.end_s[-1] for prediction in predictions])
+    found = []
+    for seconds in moments(lengths, chunk_s=chunk_s):
+        ends = np.stack([prediction.quantiles[prediction.index_at(seconds)][[0, -1]] for prediction in predictions])
+        inside = ((z >= ends[:, 0]) & (z <= ends[:, 1])).astype(np.float64)
+        measured = bootstrap.interval(_share, inside, inside)
+        width = float((ends[:, 1] - ends[:, 0]).mean())
+        found.append(CoverageFigures(intervals, seconds, int((lengths > seconds).sum()), nominal, measured, width))
+    return found
+
+
 def moments(lengths: NDArray[np.float64], *, chunk_s: float) -> list[float]:
     """Seconds seen at which figures are given: the ends of chunks, ever farther apart, and the end of the longest clip."""
     return [*(steps * chunk_s for steps in _STEPS if steps * chunk_s < lengths.max()), float(lengths.max())]
@@ -119,3 +163,7 @@ def calibration(
 
 def _share_below(truth: ArrayLike, quantile: ArrayLike) -> float:
     return float((np.asarray(truth) <= np.asarray(quantile)).mean())
+
+
+def _share(inside: ArrayLike, _same: ArrayLike) -> float:
+    return float(np.asarray(inside).mean())

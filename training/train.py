@@ -42,6 +42,7 @@ from .run import Progress, ProgressEvent, RunDirectory, State, run_identity, sil
 from .splits import Crossing, Split, crossings_of, leakage_of_split, split_clips
 from .targets import fit_target, target_values
 from .tensorboard import mirrored, require_tensorboard
+from .video_comparison import TrainedVideo, VideoClips, VideoPlan, train_video, video_identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ class TrainOptions:
     autoencoder: AutoencoderOptions = field(default_factory=AutoencoderOptions)
     regressor: RegressorOptions = field(default_factory=RegressorOptions)
 
+    videos: tuple[VideoPlan, ...] = ()
+    """Video networks to train on the same split after the model, for comparison; the model is the same with and without them."""
     run_dir: Path | None = None
     """Log and resumable state; None takes the checkpoint's name with `.run` added."""
     features_dir: Path | None = None
@@ -186,6 +189,7 @@ def train(
             work.embed_clips()
             regressor = work.fit_regressor()
         work.fit_baselines()
+        work.train_videos()
         held_out = work.evaluate()
     report = work.report(autoencoder, regressor, held_out)
     save_checkpoint(work.checkpoint(report), out, force=options.force, beside={TRAINED_CLIPS_FILE: work.trained_clips().dumps()})
@@ -201,6 +205,7 @@ class _Work:
     failed: list[FailedClip]
     embedded: dict[str, EmbeddedClip]
     baselines: tuple[Baseline, ...]
+    videos: tuple[TrainedVideo, ...]
 
     def __init__(self, manifest: Path, out: Path, options: TrainOptions, progress: Progress) -> None:
         """Reads what is cheap to read, so that a wrong label is found before any clip is decoded."""
@@ -308,6 +313,16 @@ class _Work:
             self.baselines = fit_baselines(self._labelled("train"), authors)
             save_baselines(self.run_dir, FittedBaselines(run_identity(self._config()), len(authors), self.baselines))
 
+    def train_videos(self) -> None:
+        """Trains the video networks that were asked for, or takes up what is there of them."""
+        train, val = (VideoClips(self.store, self.clips[part], self._labelled(part).z) for part in ("train", "val"))
+        options = self.options
+        with self._timed("video networks"):
+            self.videos = tuple(
+                train_video(self.run_dir, plan, train, val, seed=options.seed, resume=options.resume, progress=self.progress)
+                for plan in options.videos
+            )
+
     def evaluate(self) -> Evaluation:
         """Looks at the test split, for the first and only time."""
         with self._timed("evaluate"):
@@ -344,6 +359,7 @@ class _Work:
             **{key: told[key] for key in ("classes", "split", "crossings", "near_duplicates", "hours")},
             **{key: told[key] for key in ("autoencoder", "regressor", "held_out", "baselines", "seconds")},
             "run_sha256": run_identity(self._config()),
+            "video_networks": {video.name: video_identity(self.run_dir, video.name) for video in self.videos},
             "clips_left_out": len(self.failed),
             "options": {name: asdict(getattr(self.options, name)) for name in ("autoencoder", "regressor")},
             "versions": _versions(),
@@ -357,7 +373,9 @@ class _Work:
     def _held_out_baselines(self) -> tuple[BaselineFigures, ...]:
         labelled = self._labelled("test")
         clips = UnlabelledClips(labelled.clips, [self.rows[clip.id].author for clip in self.clips["test"]])
-        return tuple(BaselineFigures(one.name, both_spaces(self.target, labelled.z, one.predict(clips))) for one in self.baselines)
+        scores = {one.name: one.predict(clips) for one in self.baselines}
+        scores |= {video.name: video.predict(self.store, self.clips["test"]) for video in self.videos}
+        return tuple(BaselineFigures(name, both_spaces(self.target, labelled.z, each)) for name, each in scores.items())
 
     def _split(self) -> Split:
         """By near-duplicates as far as they are known: at first nobody has looked at a picture."""

@@ -28,7 +28,7 @@ from ..models.video_baselines import VIDEO_NETWORKS, VideoConfig, VideoRegressor
 from .compute import decisive
 from .dataset import FeatureStore, ReadyClip, StoredClips
 from .fit_video_baseline import LabelledVideos, VideoBaselineOptions, VideoBaselineReport, fit_video_baseline, predict_videos, stage_of
-from .run import Progress, RunDirectory, replace_file, silent
+from .run import Progress, RunDirectory, read_run_config, replace_file, run_identity, silent
 
 _RESULT, _WEIGHTS = "result.json", "model.safetensors"
 
@@ -133,6 +133,13 @@ def trained_videos(run_dir: Path) -> tuple[TrainedVideo, ...]:
         DataError: what is there cannot be read.
     """
     return tuple(load_video(run_dir, name) for name in VIDEO_NETWORKS if (_folder(run_dir, name) / _RESULT).exists())
+
+
+def video_identity(run_dir: Path, network: str) -> str | None:
+    """SHA-256 of the configuration of a network whose training has ended; None where it has not, or never began."""
+    folder = _folder(run_dir, network)
+    config = read_run_config(folder) if (folder / _RESULT).exists() else None
+    return None if config is None else run_identity(config)
 
 
 def load_video(run_dir: Path, network: str) -> TrainedVideo:

@@ -198,7 +198,8 @@ def test_the_runs_baselines_stand_beside_the_model(checkpoint: Path, manifest: P
     found = evaluate_checkpoint(checkpoint, manifest, options=replace(options, run_dir=run_dir, outliers=(20.0,)))
     names = ["pictures and sound", "pictures alone", "sound alone", "the training mean", "the training median"]
     assert [figures.predictor for figures in found.predictors] == names * 2
-    assert found.absent == ()
+    assert [one.predictor for one in found.absent] == ["small3d", "r3d_18", "swin3d_t"]
+    assert "--video-baseline small3d" in found.absent[0].why
     truth = np.array([clip.truth_z for clip in found.clips])
     median = found.predictors[4]
     assert median.kind == "fitted on the training split"

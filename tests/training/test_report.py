@@ -23,7 +23,7 @@ from shortcast.training.outlier_errors import outlier_errors, outlier_sensitivit
 from shortcast.training.overlap import Overlap
 from shortcast.training.reconstruction import Reconstruction
 from shortcast.training.report import page, write_report
-from shortcast.training.studies import Predictor, calibration, predictor_figures, prefix_figures
+from shortcast.training.studies import Predictor, calibration, coverage_figures, predictor_figures, prefix_figures
 from shortcast.training.subsets import Subset, subset_figures
 
 TARGET = Target("views", "log1p", 6.0, 2.0, (100.0, 400.0, 1600.0))
@@ -94,6 +94,7 @@ def report() -> EvaluationReport:
         subsets=tuple(subset_figures(parts, 0.6 * z, z, lambda kept: Bootstrap([None] * int(kept.sum()), resamples=10))),
         by_seconds=tuple(prefix_figures(said, z, bootstrap, chunk_s=2.0)),
         calibration=tuple(calibration(said, z, LEVELS, bootstrap)),
+        coverage=tuple(coverage_figures(said, z, bootstrap, intervals="as predicted", nominal=0.9, chunk_s=2.0)),
         outliers=tuple(outlier_sensitivity(0.6 * z, z, TARGET)),
         outlier_errors=outlier_errors(predictors, z, TARGET, percents=(20.0,)),
         clips=tuple(ClipFigures(f"c{index}", 4.0, 9.0, 8.0, 1.0, 20.0, value, 0.6 * value, 1, 2) for index, value in enumerate(z)),
@@ -141,7 +142,7 @@ def test_the_page_is_well_formed_has_every_section_and_asks_for_nothing(report: 
     assert not {"script", "link", "iframe"} & {*found.seen}
     assert "url(" not in text
     assert "@import" not in text
-    assert found.seen.count("svg") == 13
+    assert found.seen.count("svg") == 14
     assert found.seen.count("img") == 2
 
 

@@ -9,7 +9,7 @@ from shortcast.runtime.target import Target
 from shortcast.training.bootstrap import Bootstrap
 from shortcast.training.evaluation import Prediction
 from shortcast.training.metrics import REGRESSION_METRICS
-from shortcast.training.studies import COMPARED, Predictor, calibration, predictor_figures, prefix_figures
+from shortcast.training.studies import COMPARED, Predictor, calibration, coverage_figures, predictor_figures, prefix_figures
 
 TARGET = Target("views", "log1p", 5.0, 2.0, (20.0, 150.0, 600.0))
 
@@ -57,3 +57,15 @@ def test_calibration_is_the_share_of_truths_at_or_below_each_quantile() -> None:
     z = np.array([-2.0, -1.0, 0.0, 0.5])
     found = calibration([prediction([0.0])] * 4, z, (0.05, 0.5, 0.95), Bootstrap([None] * 4, resamples=20))
     assert [(row.nominal, row.measured.estimate) for row in found] == [(0.05, 0.5), (0.5, 0.75), (0.95, 1.0)]
+
+
+def test_coverage_against_seconds_is_that_of_the_interval_known_by_then() -> None:
+    z = np.array([0.9, -3.0])
+    early = prediction([0.0, 0.0, 0.0])
+    early.quantiles[0] = [-0.5, 0.0, 0.5]
+    found = coverage_figures(
+        [early, prediction([0.0])], z, Bootstrap([None, None], resamples=5), intervals="as predicted", nominal=0.9, chunk_s=2.0
+    )
+    assert [(row.seconds, row.clips_still_running, row.nominal) for row in found] == [(2.0, 1, 0.9), (4.0, 1, 0.9), (6.0, 0, 0.9)]
+    assert [row.measured.estimate for row in found] == [0.0, 0.5, 0.5]
+    assert [row.mean_width for row in found] == [1.5, 2.0, 2.0]

@@ -19,6 +19,7 @@ from shortcast.models.autoencoder import DecoderConfig
 from shortcast.models.checkpoint import load_checkpoint
 from shortcast.models.convlstm import EncoderConfig
 from shortcast.models.dual_transformer import FusionConfig
+from shortcast.models.video_baselines import VideoConfig
 from shortcast.runtime.contract import Contract, PictureContract
 from shortcast.training.baseline_file import load_baselines
 from shortcast.training.clips import ClipRow, write_manifest
@@ -27,9 +28,11 @@ from shortcast.training.dataset import file_sha256
 from shortcast.training.evaluate import EvaluateOptions, evaluate_checkpoint
 from shortcast.training.fit_autoencoder import AutoencoderOptions
 from shortcast.training.fit_regressor import RegressorOptions
+from shortcast.training.fit_video_baseline import VideoBaselineOptions
 from shortcast.training.overlap import TrainedClips
 from shortcast.training.run import ProgressEvent
 from shortcast.training.train import TrainOptions, train
+from shortcast.training.video_comparison import VideoPlan
 
 OPTIONS = TrainOptions(
     seed=5,
@@ -110,6 +113,25 @@ def test_the_baselines_are_in_the_run_and_their_held_out_figures_in_the_card(who
     mean = card["baselines"][0]
     assert mean["predictor"] == "the training mean"
     assert mean["metrics"][0]["mse"] == pytest.approx(card["held_out"]["train_mean_baseline"][0]["mse"])
+
+
+def test_video_networks_are_trained_beside_the_model_and_found_again(
+    whole: Path, manifest: Path, options: TrainOptions, tmp_path: Path
+) -> None:
+    plan = VideoPlan(VideoConfig(frames=2, height=16, width=16), VideoBaselineOptions(epochs=1))
+    out = tmp_path / "model"
+    train(manifest, out, options=replace(options, videos=(plan,)))
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    told = load_checkpoint(out).card["baselines"][-1]
+    assert told["predictor"] == "small3d"
+    looked_at = EvaluateOptions(resamples=2, features_dir=options.features_dir, jobs=1, threads=1)
+    found = evaluate_checkpoint(out, manifest, options=looked_at)
+    network = next(figures for figures in found.predictors if figures.predictor == "small3d")
+    assert network.metrics["mse"].estimate == pytest.approx(told["metrics"][0]["mse"], rel=1e-5)
+    assert [one.predictor for one in found.absent] == ["r3d_18", "swin3d_t"]
+    (tmp_path / "model.run" / "video-small3d" / "config.json").write_text("{}")
+    other = next(one for one in evaluate_checkpoint(out, manifest, options=looked_at).absent if one.predictor == "small3d")
+    assert "not the one that the model's card names" in other.why
 
 
 def test_the_content_of_the_clips_is_beside_the_checkpoint(whole: Path, manifest: Path) -> None:
