@@ -207,6 +207,9 @@ def train(
         str,
         typer.Option(help="auto, manifest, random, time, or what is kept together: author, music, duplicate, or author+music and so on."),
     ] = "auto",
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Cross-validate with so many folds first; the final model is the same.", show_default=False)
+    ] = None,
     loss: Annotated[
         str,
         typer.Option(
@@ -243,7 +246,7 @@ def train(
 
     An interrupted run goes on where it stopped when the same command is given again.
     """
-    from .display import StageBars, class_table, training_table
+    from .display import StageBars, class_table, folds_table, training_table
     from .models.dual_transformer import FusionConfig
     from .models.video_baselines import VideoConfig
     from .training.compute import Compute
@@ -267,6 +270,7 @@ def train(
         videos=tuple(
             VideoPlan(VideoConfig(network.value), VideoBaselineOptions(compute=compute)) for network in dict.fromkeys(video_baseline or ())
         ),
+        folds=folds,
         run_dir=run_dir,
         features_dir=features_dir,
         whisper=whisper,
@@ -280,6 +284,9 @@ def train(
         report = train_model(manifest, output, options=options, progress=bars.show, say=say)
     for failed in report.failed:
         say(f"left out {failed.id}: {failed.reason}")
+    if report.cross_validation is not None:
+        console().print(folds_table(report.cross_validation.to_card()))
+        say(f"wrote {report.run_dir / 'folds' / 'report.json'}")
     told = report.to_json()
     console().print(training_table(told["held_out"], told["baselines"]), class_table(told["classes"], told["held_out"]))
     if tensorboard:

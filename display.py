@@ -167,6 +167,33 @@ def _with_interval(found: ConfidenceInterval) -> str:
     return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
+def folds_table(found: Mapping[str, Any]) -> Table:
+    """Pooled out-of-fold figures with their intervals, and the whole model's spread over the folds.
+
+    Args:
+        found: a `CrossValidation` as JSON, also found in a bundle's card.
+    """
+    metrics = {"mse": "MSE", "mae": "MAE", "nmse": "nMSE", "spearman": "Spearman"}
+    folds = len(found["folds"])
+    table = Table(title=f"{found['clips']} clips, each predicted by models that did not see it: {folds} folds, {found['kind']}")
+    for column in ("predictor", "space", *metrics.values()):
+        table.add_column(column, justify="left" if column in ("predictor", "space") else "right")
+    for row in found["predictors"]:
+        table.add_row(row["predictor"], row["space"], *(_interval(row["metrics"][name]) for name in metrics))
+    spread = {(row["space"], row["metric"]): row for row in found["spread"]}
+    for space in dict.fromkeys(row["space"] for row in found["spread"]):
+        rows = (spread.get((space, name)) for name in metrics)
+        table.add_row("each fold, mean ± deviation", space, *(f"{row['mean']:.3g} ± {row['std']:.2g}" if row else "-" for row in rows))
+    return table
+
+
+def _interval(figure: Mapping[str, Any]) -> str:
+    if figure["estimate"] is None:
+        return "-"
+    within = "" if figure["low"] is None else f" [{figure['low']:.3g}, {figure['high']:.3g}]"
+    return f"{figure['estimate']:.3g}{within}"
+
+
 def parity_table(rows: Iterable[ParityRow]) -> Table:
     """The largest error of each output over all checks of a kind, beside its tolerance."""
     table = Table(title="parity with PyTorch float32")
@@ -231,7 +258,8 @@ def card_tables(card: Mapping[str, Any]) -> list[Table]:
         "regressor": f"best epoch {card['regressor']['best_epoch']} of {len(card['regressor']['history'])}",
     }
     figures = training_table(held_out, card.get("baselines", ()))
-    return [_pairs("trained on", trained), figures, _by_seconds(held_out), class_table(card["classes"], held_out)]
+    folds = [folds_table(found)] if (found := card.get("cross_validation")) else []
+    return [_pairs("trained on", trained), *folds, figures, _by_seconds(held_out), class_table(card["classes"], held_out)]
 
 
 def class_table(trained: Mapping[str, Any], held_out: Mapping[str, Any]) -> Table:

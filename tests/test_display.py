@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from shortcast.display import ScoreTable, StageBars, bars, card_tables, class_table, human, parity_table
+from shortcast.display import ScoreTable, StageBars, bars, card_tables, class_table, folds_table, human, parity_table
 from shortcast.runtime.parity import ParityRow, Tolerance
 from shortcast.runtime.score import Latency, Score
 
@@ -96,6 +96,24 @@ def test_classes_that_ties_merged_are_said() -> None:
 
 def test_a_card_that_training_did_not_write_is_shown_as_it_is() -> None:
     assert "by hand" in render(*card_tables({"made": {"how": "by hand"}}))
+
+
+def test_folds_are_shown_with_intervals_and_spread() -> None:
+    def figure(estimate: float | None, low: float | None = None, high: float | None = None) -> dict[str, float | None]:
+        return {"estimate": estimate, "low": low, "high": high}
+
+    metrics = {"mse": figure(0.84, 0.55, 1.19), "mae": figure(0.7), "nmse": figure(0.78, 0.6, 1), "spearman": figure(None)}
+    found = {
+        "clips": 80,
+        "kind": "grouped by author and duplicate",
+        "folds": [{}, {}, {}],
+        "predictors": [{"predictor": "pictures and sound", "space": "views", "metrics": metrics}],
+        "spread": [{"space": "views", "metric": "mse", "mean": 0.829, "std": 0.44}],
+    }
+    text = " ".join(render(folds_table(found)).split())
+    assert "80 clips, each predicted by models that did not see it: 3 folds, grouped by author and duplicate" in text
+    assert "│ pictures and sound │ views │ 0.84 [0.55, 1.19] │ 0.7 │ 0.78 [0.6, 1] │ - │" in text
+    assert "│ each fold, mean ± deviation │ views │ 0.829 ± 0.44 │ - │ - │ - │" in text
 
 
 def test_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:

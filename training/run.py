@@ -7,6 +7,7 @@
                               weights, optimiser moments and history of the last whole epoch
       tensorboard/            the log as TensorBoard events, where they were asked for (`training.tensorboard`)
       baselines.json          what needs no training loop, fitted on the training split (`baseline_file`)
+      folds/1/ ...            a run directory for each fold of a cross-validation, and report.json
       features/               the cache of decoded clips (`dataset.FeatureStore`), unless it is kept elsewhere
 
 Every file but the log is written aside and renamed, so a reader sees the old one or the new one. A state is one file, tensors and
@@ -41,7 +42,7 @@ class ProgressEvent:
     """One step of a stage of training; the first event of a stage has `done == 0`."""
 
     stage: str
-    """`features`, `compare`, `autoencoder`, `embed` or `regressor`."""
+    """`features`, `compare`, `autoencoder`, `embed` or `regressor`; in a cross-validation after the fold, as `fold 2/5 embed`."""
     done: int
     total: int
     note: str = ""

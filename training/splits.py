@@ -130,6 +130,11 @@ def grouped_folds(rows: Sequence[ClipRow], *, folds: int, seed: int, kind: str =
     )
 
 
+def count_groups(rows: Sequence[ClipRow], kind: str, near: Near | None = None) -> int:
+    """How many groups `grouped_folds` would deal; as many as there are clips where the kind is `random`."""
+    return len(_groups(rows, () if kind == "random" else _keys(rows, kind, near), near))
+
+
 def crossings_of(rows: Sequence[ClipRow], split: Split, near: Near | None = None) -> tuple[Crossing, ...]:
     """What lies on both sides of a split, for every key that the manifest has."""
     parts = {clip: part for part, clips in enumerate((split.train, split.val, split.test)) for clip in clips}

@@ -6,6 +6,7 @@ import hashlib
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -29,8 +30,9 @@ from .baseline_file import FittedBaselines, save_baselines
 from .baselines import Baseline, BaselineFigures, UnlabelledClips, fit_baselines
 from .clips import read_manifest
 from .compute import decisive
+from .cross_validate import CrossValidation, FoldOptions, FoldResult, cross_validate, fold_kind, fold_splits
 from .dataset import FailedClip, FeatureStore, ReadyClip, StoredClips, file_sha256, prepare_features
-from .evaluation import Evaluation, evaluate
+from .evaluation import Evaluation, evaluate, predict_all
 from .fit_autoencoder import STAGE as AUTOENCODER
 from .fit_autoencoder import AutoencoderOptions, AutoencoderReport, embed_clip, fit_autoencoder
 from .fit_regressor import STAGE as REGRESSOR
@@ -69,6 +71,8 @@ class TrainOptions:
 
     videos: tuple[VideoPlan, ...] = ()
     """Video networks to train on the same split after the model, for comparison; the model is the same with and without them."""
+    folds: int | None = None
+    """Cross-validate with so many folds before the final model is trained, which they do not change; see `training.cross_validate`."""
     run_dir: Path | None = None
     """Log and resumable state; None takes the checkpoint's name with `.run` added."""
     features_dir: Path | None = None
@@ -127,6 +131,8 @@ class TrainReport:
     """Figures of the test split, which nothing before has looked at."""
     baselines: tuple[BaselineFigures, ...]
     """Of the same test split."""
+    cross_validation: CrossValidation | None
+    """Figures over all clips, each predicted out of fold; None where no folds were asked for."""
     seconds: Mapping[str, float]
     """Wall time of each stage in this process; a resumed run did the rest before."""
 
@@ -144,6 +150,7 @@ class TrainReport:
             "regressor": self.regressor.to_json(),
             "held_out": self.held_out.to_json(),
             "baselines": [asdict(figures) for figures in self.baselines],
+            "cross_validation": self.cross_validation.to_card() if self.cross_validation else None,
             "seconds": dict(self.seconds),
         }
 
@@ -184,6 +191,7 @@ def train(
         work.read_clips()
         for sentence in work.about_the_clips():
             say(sentence)
+        folds = work.cross_validate()
         with work.logged():
             autoencoder = work.fit_autoencoder()
             work.embed_clips()
@@ -191,7 +199,7 @@ def train(
         work.fit_baselines()
         work.train_videos()
         held_out = work.evaluate()
-    report = work.report(autoencoder, regressor, held_out)
+    report = work.report(autoencoder, regressor, held_out, folds)
     save_checkpoint(work.checkpoint(report), out, force=options.force, beside={TRAINED_CLIPS_FILE: work.trained_clips().dumps()})
     return report
 
@@ -221,6 +229,8 @@ class _Work:
         self.split = self._split()
         self.values = target_values(self.rows.values(), options.target)
         self._fit_target(self.split.train)
+        if options.folds is not None:
+            fold_splits(list(self.rows.values()), self._fold_options(), near={})  # refuses what cannot be dealt
         self.seconds: dict[str, float] = {}
 
     def read_clips(self) -> None:
@@ -251,6 +261,8 @@ class _Work:
         counts = ", ".join(f"{len(clips)} {part}" for part, clips in self.clips.items())
         yield f"split {self.split.kind}: {counts} clips"
         yield from leakage_of_split(list(self.rows.values()), self.split, cluster_names(self.near_duplicates))
+        if not self.near_duplicates:
+            yield "no clip shows the pictures of another"
         size = self.store.size_bytes({clip.sha256 for part in self.clips.values() for clip in part})
         yield f"features of these clips take {size / 1e6:,.0f} MB in {self.features_dir}"
 
@@ -328,7 +340,44 @@ class _Work:
         with self._timed("evaluate"):
             return evaluate(self.fusion, self._labelled("test"), self.target)
 
-    def report(self, autoencoder: AutoencoderReport, regressor: RegressorReport, held_out: Evaluation) -> TrainReport:
+    def cross_validate(self) -> CrossValidation | None:
+        """Trains on every other part of the clips first, if that was asked for, each part in a run directory of its own."""
+        if self.options.folds is None:
+            return None
+        there = {clip.id for part in self.clips.values() for clip in part}
+        rows = [row for row in self.rows.values() if row.id in there]
+        with self._timed("folds"):
+            return cross_validate(
+                rows,
+                options=self._fold_options(),
+                values=self.values,
+                target=self.target,
+                fit=self._fit_fold,
+                report=self.run_dir / "folds" / "report.json",
+                near=cluster_names(self.near_duplicates),
+            )
+
+    def _fold_options(self) -> FoldOptions:
+        return FoldOptions(self.options.folds or 0, fold_kind(self.options.split, list(self.rows.values())), self.options.seed)
+
+    def _fit_fold(self, number: int, split: Split) -> FoldResult:
+        fold = copy(self)
+        fold.split, fold.seconds = split, {}
+        fold.progress = lambda event: self.progress(replace(event, stage=f"fold {number}/{self.options.folds} {event.stage}"))
+        fold.clips = _by_part(split, [clip for part in self.clips.values() for clip in part], self.failed)
+        fold._fit_target([clip.id for clip in fold.clips["train"]])
+        fold.run = RunDirectory.open(self.run_dir / "folds" / str(number), fold._config(), resume=self.options.resume)
+        fold.run.rewrite_log(AUTOENCODER, REGRESSOR)
+        with fold.logged():
+            fold.fit_autoencoder()
+            fold.embed_clips()
+            fold.fit_regressor()
+        predictions = predict_all(fold.fusion, fold._labelled("test").clips)
+        return FoldResult(fold.target, fold.fusion.config.quantile_levels, predictions)
+
+    def report(
+        self, autoencoder: AutoencoderReport, regressor: RegressorReport, held_out: Evaluation, folds: CrossValidation | None
+    ) -> TrainReport:
         seconds_of_media = sum(clip.duration_s for part in self.clips.values() for clip in part)
         return TrainReport(
             checkpoint=self.out,
@@ -344,6 +393,7 @@ class _Work:
             regressor=regressor,
             held_out=held_out,
             baselines=self._held_out_baselines(),
+            cross_validation=folds,
             seconds=self.seconds,
         )
 
@@ -357,7 +407,7 @@ class _Work:
             "target": self.options.target,
             "seed": self.options.seed,
             **{key: told[key] for key in ("classes", "split", "crossings", "near_duplicates", "hours")},
-            **{key: told[key] for key in ("autoencoder", "regressor", "held_out", "baselines", "seconds")},
+            **{key: told[key] for key in ("autoencoder", "regressor", "held_out", "baselines", "cross_validation", "seconds")},
             "run_sha256": run_identity(self._config()),
             "video_networks": {video.name: video_identity(self.run_dir, video.name) for video in self.videos},
             "clips_left_out": len(self.failed),

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -24,6 +25,7 @@ from shortcast.runtime.contract import Contract, PictureContract
 from shortcast.training.baseline_file import load_baselines
 from shortcast.training.clips import ClipRow, write_manifest
 from shortcast.training.compute import Compute
+from shortcast.training.cross_validate import FoldOptions
 from shortcast.training.dataset import file_sha256
 from shortcast.training.evaluate import EvaluateOptions, evaluate_checkpoint
 from shortcast.training.fit_autoencoder import AutoencoderOptions
@@ -278,6 +280,38 @@ def test_copies_are_kept_together_once_they_were_seen_and_evaluation_splits_alik
         out, doubled, options=EvaluateOptions(resamples=2, features_dir=options.features_dir, jobs=1, threads=1)
     )
     assert [clip.id for clip in evaluated.clips] == split["test"]
+
+
+def test_folds_go_on_where_they_were_stopped_and_leave_the_final_model_as_it_is(
+    whole: Path, manifest: Path, options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shortcast.training.train.FoldOptions", partial(FoldOptions, resamples=2))
+
+    def stop(event: ProgressEvent) -> None:
+        if (event.stage, event.done) == ("fold 2/2 regressor", 1):
+            raise KeyboardInterrupt
+
+    folded = replace(options, folds=2)
+    out = tmp_path / "model"
+    with pytest.raises(KeyboardInterrupt):
+        train(manifest, out, options=folded, progress=stop)
+    trained: list[ProgressEvent] = []
+    report = train(manifest, out, options=folded, progress=trained.append)
+    assert not [event for event in trained if event.stage == "fold 1/2 regressor" and 0 < event.done < event.total]
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    written = json.loads((report.run_dir / "folds" / "report.json").read_text())
+    assert sorted(clip["id"] for clip in written["out_of_fold"]) == sorted(row.id for row in rows(manifest.parent) if row.id != "c3")
+    assert load_checkpoint(out).card["cross_validation"] == {key: value for key, value in written.items() if key != "out_of_fold"}
+    without_a_stop = train(manifest, tmp_path / "again", options=folded)
+    assert without_a_stop.cross_validation == report.cross_validation
+
+
+def test_more_folds_than_groups_are_refused_before_anything_is_read(manifest: Path, options: TrainOptions, tmp_path: Path) -> None:
+    def fail(_event: ProgressEvent) -> None:
+        raise AssertionError("work was begun")
+
+    with pytest.raises(DataError, match="13 folds of 12 groups"):
+        train(manifest, tmp_path / "model", options=replace(options, folds=13), progress=fail)
 
 
 def test_threads_are_given_back(manifest: Path, options: TrainOptions, tmp_path: Path) -> None:
