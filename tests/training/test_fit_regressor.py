@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from shortcast.errors import DataError
-from shortcast.models.dual_transformer import DualTransformer, FusionConfig
+from shortcast.models.dual_transformer import DualTransformer, FusionConfig, FusionOutput
 from shortcast.runtime.target import Target
 from shortcast.training.compute import Compute
 from shortcast.training.evaluation import evaluate, predict
@@ -162,6 +162,45 @@ def test_every_clip_counts_the_same_however_long_it_is_and_padding_counts_nothin
 
     assert len({len(clip.end_s) for clip in labelled.clips}) > 2
     assert loss(list(range(8))) == pytest.approx(np.mean([loss([row]) for row in range(8)]), rel=1e-5)
+
+
+def test_a_clip_beside_a_longer_one_scores_and_costs_what_it_does_alone(fitted: DualTransformer) -> None:
+    labelled = made_clips(40, 5)
+    order = np.argsort([len(clip.end_s) for clip in labelled.clips])
+    short, longest = order[:8], int(order[-1])
+
+    def found(rows: list[int]) -> tuple[FusionOutput, float]:
+        batch, z, quartile = labelled.batch(np.array(rows))
+        with torch.no_grad():
+            output = fitted(*batch)
+            return output, regressor_loss(output, batch.chunk_mask, z, quartile, levels=FUSION.quantile_levels, options=OPTIONS).item()
+
+    _, longest_loss = found([longest])
+    for row in short.tolist():
+        chunks = len(labelled.clips[row].end_s)
+        assert chunks < len(labelled.clips[longest].end_s)
+        (alone, loss), (beside, both) = found([row]), found([row, longest])
+        torch.testing.assert_close(beside.score[:1, :chunks], alone.score, rtol=0, atol=1e-6)
+        torch.testing.assert_close(beside.quantiles[:1, :chunks], alone.quantiles, rtol=0, atol=1e-6)
+        torch.testing.assert_close(beside.class_logits[:1, :chunks], alone.class_logits, rtol=0, atol=1e-6)
+        assert both == pytest.approx((loss + longest_loss) / 2, abs=1e-6)
+
+
+def test_padding_gives_no_gradient_and_takes_none() -> None:
+    labelled = made_clips(40, 5)
+    lengths = [len(clip.end_s) for clip in labelled.clips]
+    row, longest = int(np.argmin(lengths)), int(np.argmax(lengths))
+
+    def gradients(rows: list[int]) -> dict[str, torch.Tensor]:
+        model = new_model().eval()
+        batch, z, quartile = labelled.batch(np.array(rows))
+        loss = regressor_loss(model(*batch), batch.chunk_mask, z, quartile, levels=FUSION.quantile_levels, options=OPTIONS)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+
+    one, other, both = gradients([row]), gradients([longest]), gradients([row, longest])
+    for name, gradient in both.items():
+        torch.testing.assert_close(gradient, (one[name] + other[name]) / 2, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_collate_pads_on_the_right() -> None:
