@@ -34,7 +34,7 @@ from .overlap import Overlap, TrainedClips, find_overlap
 from .reconstruction import Reconstruction, reconstruct
 from .run import Progress, ProgressEvent, silent, torch_threads
 from .splits import Split, split_clips
-from .studies import MODEL, TRAIN_MEAN, Predictor, calibration, coverage_figures, predictor_figures, prefix_figures
+from .studies import MASKED, MODEL, TRAIN_MEAN, WHOLE, Predictor, calibration, coverage_figures, predictor_figures, prefix_figures
 from .subsets import subset_figures, subsets
 from .targets import target_values
 
@@ -157,11 +157,11 @@ class _Measured:
 
     def predictors(self) -> tuple[Predictor, ...]:
         """The model, and everything it is compared with."""
-        masked, said = "the same model, one modality masked", self.predictions
+        said = self.predictions
         return (
-            Predictor(MODEL, "the model", final_scores(said.whole)),
-            Predictor("pictures alone", masked, final_scores(said.pictures_alone)),
-            Predictor("sound alone", masked, final_scores(said.sound_alone)),
+            Predictor(MODEL, WHOLE, final_scores(said.whole)),
+            Predictor("pictures alone", MASKED, final_scores(said.pictures_alone)),
+            Predictor("sound alone", MASKED, final_scores(said.sound_alone)),
             Predictor(TRAIN_MEAN, FITTED, np.zeros(len(self.ready))),
             *self.companions.predictors,
         )

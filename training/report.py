@@ -10,7 +10,7 @@ from pathlib import Path
 from .. import __version__
 from ..errors import DataError
 from .evaluation_report import EvaluationReport
-from .report_comparison import compared, figures, subsets
+from .report_comparison import ablation, compared, figures, subsets
 from .report_html import data_table, definitions, details
 from .report_outliers import outliers
 from .report_predictions import calibration, classes, predictions, seconds
@@ -59,6 +59,7 @@ def page(report: EvaluationReport) -> str:
         ("about", "What was measured", _about(report)),
         ("figures", "Figures of the whole clip", figures(report)),
         ("compared", "The model less everything else", compared(report)),
+        ("ablation", "Pictures, sound, or both", ablation(report)),
         ("subsets", "Parts of the clips", subsets(report)),
         ("seconds", "Error against seconds seen", seconds(report)),
         ("predictions", "Predicted and true", predictions(report)),

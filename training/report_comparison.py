@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from html import escape
 
 from .evaluation_report import EvaluationReport
-from .forest import ForestRow, forest
+from .forest import ForestRow, dots, forest
 from .metrics import REGRESSION_METRICS
 from .report_html import METRIC_NAMES, chart_row, data_table, with_interval
-from .studies import COMPARED, PredictorFigures
+from .studies import ABLATION, COMPARED, TRAIN_MEAN, PredictorFigures
 from .subsets import FEWEST, SubsetFigures
 
 
@@ -43,6 +43,20 @@ def compared(report: EvaluationReport) -> str:
     rows = [(one.predictor, one.space, *(with_interval(one.model_less[name]) for name in COMPARED)) for one in others]
     heads = ("model less this", "space", *(METRIC_NAMES[name] for name in COMPARED))
     return told + chart_row((), "".join(plots)) + data_table(heads, rows, f"{len(report.clips)} clips ({report.part})") + _absent(report)
+
+
+def ablation(report: EvaluationReport) -> str:
+    """Both modalities, and either alone, beside a predictor that looks at neither."""
+    shown = [one for one in report.predictors if one.space == report.space and (one.kind in ABLATION or one.predictor == TRAIN_MEAN)]
+    told = (
+        f"<p>The same clips ({len(report.clips)}, {escape(report.part)}) seen by pictures and sound, by either alone, and by neither "
+        f"({TRAIN_MEAN}). A model with one modality masked was trained to do without it (modality dropout), but not for that alone.</p>"
+    )
+    plots = (
+        dots(METRIC_NAMES[name], f"{METRIC_NAMES[name]}, {report.space}", [ForestRow(one.predictor, one.metrics[name]) for one in shown])
+        for name in ("mse", "spearman")
+    )
+    return told + chart_row((), "".join(plots))
 
 
 def subsets(report: EvaluationReport) -> str:

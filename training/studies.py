@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..runtime.target import Target
 from .bootstrap import Bootstrap, ConfidenceInterval
-from .evaluation import Prediction
+from .evaluation import STEPS, Prediction
 from .metrics import REGRESSION_METRICS, mae, mse, spearman, standardised_space
 
 MODEL = "pictures and sound"
@@ -21,8 +22,9 @@ TRAIN_MEAN = "the training mean"
 """Names of two predictors that every evaluation has."""
 COMPARED = ("mse", "mae", "r2", "spearman")
 """Metrics in which the model is compared with every other predictor."""
-_STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""Chunks seen, where the error against seconds seen is measured."""
+WHOLE, MASKED = "the model", "the same model, one modality masked"
+ABLATION = (WHOLE, MASKED, "trained on one modality")
+"""Kinds of predictors that show what each modality is worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Predictor:
 
     name: str
     kind: str
-    """What sort of predictor it is and what it was trained on, in words: `the model`, `the same model, one modality masked`."""
+    """What sort of predictor it is and what it was trained on, in words: one of `ABLATION`, or another."""
     scores: NDArray[np.float64]
     """float64 (clips,), in standardised units."""
 
@@ -82,6 +84,12 @@ class CoverageFigures:
     """In standardised units."""
 
 
+class Widening(Protocol):
+    """Moves the ends of an interval, in standardised units, by what so many chunks, or a whole clip, need."""
+
+    def __call__(self, low: float, high: float, *, chunks: int, final: bool) -> tuple[float, float]: ...
+
+
 def predictor_figures(
     predictors: Sequence[Predictor], z: NDArray[np.float64], target: Target, bootstrap: Bootstrap
 ) -> list[PredictorFigures]:
@@ -126,6 +134,7 @@ def coverage_figures(
     intervals: str,
     nominal: float,
     chunk_s: float,
+    widened: Widening | None = None,
 ) -> list[CoverageFigures]:
     """Coverage and width of the interval from the lowest to the highest quantile, at the moments of `prefix_figures`.
 
@@ -136,11 +145,12 @@ def coverage_figures(
         intervals: what the quantiles are called in the report.
         nominal: share of the clips that the interval claims to hold.
         chunk_s: length of a chunk.
+        widened: what is made of an interval before it is given to anyone; None leaves it as the quantiles are.
     """
     lengths = np.array([prediction.end_s[-1] for prediction in predictions])
     found = []
     for seconds in moments(lengths, chunk_s=chunk_s):
-        ends = np.stack([prediction.quantiles[prediction.index_at(seconds)][[0, -1]] for prediction in predictions])
+        ends = np.array([_ends(prediction, prediction.index_at(seconds), widened) for prediction in predictions])
         inside = ((z >= ends[:, 0]) & (z <= ends[:, 1])).astype(np.float64)
         measured = bootstrap.interval(_share, inside, inside)
         width = float((ends[:, 1] - ends[:, 0]).mean())
@@ -150,7 +160,7 @@ def coverage_figures(
 
 def moments(lengths: NDArray[np.float64], *, chunk_s: float) -> list[float]:
     """Seconds seen at which figures are given: the ends of chunks, ever farther apart, and the end of the longest clip."""
-    return [*(steps * chunk_s for steps in _STEPS if steps * chunk_s < lengths.max()), float(lengths.max())]
+    return [*(steps * chunk_s for steps in STEPS if steps * chunk_s < lengths.max()), float(lengths.max())]
 
 
 def calibration(
@@ -159,6 +169,11 @@ def calibration(
     """Nominal and measured level of every quantile predicted after the whole clip."""
     last = np.stack([prediction.quantiles[-1] for prediction in predictions])
     return [LevelFigures(level, bootstrap.interval(_share_below, z, last[:, column])) for column, level in enumerate(levels)]
+
+
+def _ends(prediction: Prediction, index: int, widened: Widening | None) -> tuple[float, float]:
+    low, high = float(prediction.quantiles[index, 0]), float(prediction.quantiles[index, -1])
+    return (low, high) if widened is None else widened(low, high, chunks=index + 1, final=index + 1 == len(prediction.end_s))
 
 
 def _share_below(truth: ArrayLike, quantile: ArrayLike) -> float:

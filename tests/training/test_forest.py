@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from shortcast.training.bootstrap import ConfidenceInterval
-from shortcast.training.forest import ForestRow, forest
+from shortcast.training.forest import ForestRow, dots, forest
 
 
 def rows() -> list[ForestRow]:
@@ -36,6 +36,14 @@ def test_points_bars_and_lines_are_in_order() -> None:
     texts = [text.text for text in drawn.iter("text")]
     assert "a <name>" in texts
     assert "does not exist" in texts
+
+
+def test_figures_that_are_not_compared_have_one_colour_and_an_axis_from_zero() -> None:
+    drawn = ElementTree.fromstring(dots("MSE", "MSE", [ForestRow("a", ConfidenceInterval(0.5, 0.4, 0.7, 9))]))
+    assert [circle.attrib["class"].split()[-1] for circle in drawn.iter("circle")] == ["c0"]
+    assert (
+        min(float(text.text or "") for text in drawn.iter("text") if text.attrib.get("text-anchor") == "middle" and text.text != "MSE") == 0
+    )
 
 
 def test_nothing_to_compare_is_said() -> None:

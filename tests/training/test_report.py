@@ -32,6 +32,7 @@ SECTIONS = (
     "about",
     "figures",
     "compared",
+    "ablation",
     "subsets",
     "seconds",
     "predictions",
@@ -142,7 +143,7 @@ def test_the_page_is_well_formed_has_every_section_and_asks_for_nothing(report: 
     assert not {"script", "link", "iframe"} & {*found.seen}
     assert "url(" not in text
     assert "@import" not in text
-    assert found.seen.count("svg") == 14
+    assert found.seen.count("svg") == 16
     assert found.seen.count("img") == 2
 
 
