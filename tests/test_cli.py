@@ -227,6 +227,13 @@ def test_train_export_and_score_by_command(trained: "Trained", sample: Path, tmp
     assert score["target"] == "likes"
 
 
+@pytest.mark.parametrize(("top", "code"), [("many", 2), ("1,200", 1)])
+def test_percentages_that_are_none(tmp_path: Path, top: str, code: int) -> None:
+    done = shortcast("evaluate", tmp_path / "model", tmp_path / "clips.jsonl", "--outliers", "--outliers-top", top)
+    assert done.returncode == code
+    assert b"percentages" in done.stderr
+
+
 @pytest.mark.parametrize("column", ["shares", "id"])
 def test_a_target_that_is_not_there(trained: "Trained", tmp_path: Path, column: str) -> None:
     done = shortcast("train", trained.manifest, "-o", tmp_path / "model", "--target", column)

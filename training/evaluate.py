@@ -35,7 +35,7 @@ from .reconstruction import Reconstruction, reconstruct
 from .run import Progress, ProgressEvent, silent, torch_threads
 from .splits import Split, split_clips
 from .studies import MASKED, MODEL, TRAIN_MEAN, WHOLE, Predictor, calibration, coverage_figures, predictor_figures, prefix_figures
-from .subsets import subset_figures, subsets
+from .subsets import require_columns, subset_figures, subsets
 from .targets import target_values
 
 PARTS = (*SPLITS, "all")
@@ -68,6 +68,11 @@ class EvaluateOptions:
     threads: int | None = None
     """Threads PyTorch computes with; None takes one per CPU."""
 
+    def __post_init__(self) -> None:
+        for percent in self.outliers:
+            if not 0 < percent < 100:
+                raise DataError(f"outliers: expected percentages between 0 and 100, got {percent:g}")
+
 
 def evaluate_checkpoint(
     checkpoint: Path,
@@ -90,7 +95,8 @@ def evaluate_checkpoint(
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
-        DataError: the manifest, a label or the split cannot be used, the part is unknown, or none of its clips can be read.
+        DataError: the manifest, a label, the split or a column cannot be used, the part is unknown, none of its clips can be read, or
+            what the training run left is damaged.
         WeightsError: the Whisper weights are not found, or are not those of the checkpoint.
     """
     if part not in PARTS:
@@ -98,6 +104,7 @@ def evaluate_checkpoint(
     loaded = load_checkpoint(checkpoint)
     sources = _Sources.read(checkpoint, manifest, loaded.card, part, options)
     values = target_values(sources.rows, loaded.target.name)
+    require_columns(sources.rows, options.by)
     with torch_threads(options.threads or available_cpus()), torch.inference_mode():
         measured = _measure(loaded, sources, values, options, progress)
     return _report(loaded, sources, options, measured)

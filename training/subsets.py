@@ -94,8 +94,22 @@ def subset_figures(
     return [_figures(part, scores, z, bootstrap_of(part.rows)) for part in parts]
 
 
+def require_columns(rows: Sequence[ClipRow], columns: Sequence[str]) -> None:
+    """Refuses a column that no clip has.
+
+    Raises:
+        DataError: no clip has one of the columns.
+    """
+    for column in columns:
+        if all(value_of(row, column) is None for row in rows):
+            there = ", ".join(sorted(rows[0].columns)) if rows else ""
+            raise DataError(f"--by {column}: no evaluated clip has that column; the first has {there or 'none'}")
+
+
 def value_of(row: ClipRow, column: str) -> Any:
-    """What a row has in a column; a dot leads into an object. None where it has nothing."""
+    """What a row has in a column, `author` and `split` among them; a dot leads into an object. None where it has nothing."""
+    if column in ("author", "split"):
+        return getattr(row, column)
     if column in row.columns:
         return row.columns[column]
     found: Any = row.columns
@@ -143,10 +157,9 @@ def _terciles(by: str, values: NDArray[np.float64], unit: str = "") -> Iterator[
 
 
 def _by_column(column: str, rows: Sequence[ClipRow]) -> list[Subset]:
-    values = [value_of(row, column) for row in rows] if column not in ("author", "split") else [getattr(row, column) for row in rows]
+    require_columns(rows, (column,))
+    values = [value_of(row, column) for row in rows]
     known = [value for value in values if value is not None]
-    if not known:
-        raise DataError(f"--by {column}: no evaluated clip has that column; the first has {', '.join(sorted(rows[0].columns)) or 'none'}")
     numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in known)
     if numeric and len({*known}) > MOST_VALUES:
         return list(_terciles(column, np.array([np.nan if value is None else float(value) for value in values])))

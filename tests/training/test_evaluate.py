@@ -274,6 +274,10 @@ def test_what_cannot_be_evaluated_is_refused(checkpoint: Path, manifest: Path, o
         evaluate_checkpoint(tmp_path / "none", manifest, options=options)
     with pytest.raises(DataError, match="cannot be read"):
         evaluate_checkpoint(checkpoint, tmp_path / "none.jsonl", options=options)
+    with pytest.raises(DataError, match="--by colour: no evaluated clip has that column; the first has views"):
+        evaluate_checkpoint(checkpoint, manifest, options=replace(options, by=("colour",)))
+    with pytest.raises(DataError, match="expected percentages between 0 and 100, got 100"):
+        replace(options, outliers=(1.0, 100.0))
     gone = write_manifest(tmp_path / "gone.jsonl", [ClipRow("x", tmp_path / "x.mp4", None, None, {"views": 5})])
     with pytest.raises(DataError, match="no clip of all can be read; the first that failed, 'x'"):
         evaluate_checkpoint(checkpoint, gone, part="all", options=options)
