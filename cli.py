@@ -246,7 +246,7 @@ def train(
 
     An interrupted run goes on where it stopped when the same command is given again.
     """
-    from .display import StageBars, class_table, folds_table, training_table
+    from .display import StageBars, class_table, coverage_table, folds_table, training_table
     from .models.dual_transformer import FusionConfig
     from .models.video_baselines import VideoConfig
     from .training.compute import Compute
@@ -288,7 +288,8 @@ def train(
         console().print(folds_table(report.cross_validation.to_card()))
         say(f"wrote {report.run_dir / 'folds' / 'report.json'}")
     told = report.to_json()
-    console().print(training_table(told["held_out"], told["baselines"]), class_table(told["classes"], told["held_out"]))
+    held_out = told["held_out"]
+    console().print(training_table(held_out, told["baselines"]), class_table(told["classes"], held_out), coverage_table(held_out))
     if tensorboard:
         say(f"to see the curves: tensorboard --logdir {report.run_dir}")
     say(f"wrote {output}; next: shortcast export {output} -o {output}.shortcast")

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from .runtime.bundle import Bundle
 from .runtime.doctor import Finding
+from .runtime.intervals import ConformalIntervals
 from .runtime.parity import ParityRow
 from .runtime.score import Score
 from .runtime.target import QUARTILES
@@ -222,7 +223,8 @@ def bundle_tables(bundle: Bundle) -> list[Table]:
             "id": manifest.id[:16] + "…",
             "predicts": f"{target.name} ({target.transform}, mean {target.mean:.3f}, std {target.std:.3f})",
             f"{_kind_of(target.classes)} edges": ", ".join(human(edge) for edge in target.class_edges),
-            "interval": f"{manifest.interval_coverage:.0%}, quantiles {manifest.quantile_levels[0]} and {manifest.quantile_levels[-1]}",
+            "interval": f"{manifest.interval_coverage:.0%}, quantiles {manifest.quantile_levels[0]} and {manifest.quantile_levels[-1]}, "
+            + _margins(manifest.intervals),
             **{f"provenance: {name}": value for name, value in _flat(manifest.provenance)},
         },
     )
@@ -259,17 +261,18 @@ def card_tables(card: Mapping[str, Any]) -> list[Table]:
     }
     figures = training_table(held_out, card.get("baselines", ()))
     folds = [folds_table(found)] if (found := card.get("cross_validation")) else []
-    return [_pairs("trained on", trained), *folds, figures, _by_seconds(held_out), class_table(card["classes"], held_out)]
+    classes, coverage = class_table(card["classes"], held_out), coverage_table(held_out)
+    return [_pairs("trained on", trained), *folds, figures, _by_seconds(held_out), classes, coverage]
 
 
 def class_table(trained: Mapping[str, Any], held_out: Mapping[str, Any]) -> Table:
-    """The classes of the training split, how often they were named right on held-out clips, and how often the interval held.
+    """The classes of the training split, and how often they were named right on held-out clips.
 
     Args:
         trained: `TargetClasses` as JSON.
         held_out: an `Evaluation` as JSON.
     """
-    found, interval = held_out["classes"], held_out["interval"]
+    found = held_out["classes"]
     kind, count = _kind_of(len(trained["sizes"])), len(trained["sizes"])
     fewer = "" if trained["asked_for"] == count else f"; {trained['asked_for']} were asked for, and ties allow {count}"
     kappa = "-" if found["quadratic_kappa"] is None else f"{found['quadratic_kappa']:.2f}"
@@ -279,9 +282,21 @@ def class_table(trained: Mapping[str, Any], held_out: Mapping[str, Any]) -> Tabl
         f"{kind} accuracy": f"{found['accuracy']:.0%}; always the most frequent one: {held_out['majority_class_accuracy']:.0%}",
         f"{kind} macro-F1": f"{found['macro_f1']:.2f}; quadratic weighted kappa {kappa}",
         **{f"  true {index}, predicted 1 to {count}": _sizes(row) for index, row in enumerate(found["confusion"], start=1)},
-        "interval coverage": f"{interval['coverage']:.0%} measured, {interval['nominal']:.0%} nominal",
     }
-    return _pairs("held out, classes and interval", rows)
+    return _pairs("held out, classes", rows)
+
+
+def coverage_table(held_out: Mapping[str, Any]) -> Table:
+    """How often the interval held after so many chunks, between the predicted quantiles and with the conformal margin."""
+    table = Table(title=f"held out, coverage of the {held_out['interval']['nominal']:.0%} interval", show_edge=False)
+    for column in ("chunks seen", "clips", "margin", "quantiles alone", "with the margin"):
+        table.add_column(column, justify="right")
+    for row in held_out["coverage"]:
+        shares = (f"{row[kind]['coverage']:.0%}" for kind in ("predicted", "conformal"))
+        table.add_row(str(row["chunks"] or "all"), str(row["conformal"]["clips"]), f"{row['margin_z']:+.2f}", *shares)
+    if not held_out["coverage"]:
+        table.add_row("all", str(held_out["interval"]["clips"]), "-", f"{held_out['interval']['coverage']:.0%}", "-")
+    return table
 
 
 def _by_seconds(held_out: Mapping[str, Any]) -> Table:
@@ -373,6 +388,14 @@ def _class_name(score: Score) -> str:
     """`Q3` of quartiles, `2/3` of three classes."""
     classes = len(score.class_probabilities)
     return f"Q{score.predicted_class}" if classes == QUARTILES else f"{score.predicted_class}/{classes}"
+
+
+def _margins(intervals: ConformalIntervals) -> str:
+    """In standardised units, at both ends."""
+    if not intervals.margins:
+        return "as predicted: too few clips to calibrate on"
+    named = (f"{row.margin_z:+.2f} {f'from {row.chunks} chunks' if row.chunks else 'for whole clips'}" for row in intervals.margins)
+    return f"each moved outwards by {', '.join(named)} (standardised units)"
 
 
 def _sizes(counts: Iterable[int]) -> str:

@@ -135,6 +135,7 @@ def _manifest(trained: Checkpoint, aside: Path, name: str, provenance: dict[str,
         graphs={graph: {"fp32": _describe_graph(aside, graph, engines[graph])} for graph in GRAPHS},
         target=trained.target,
         quantile_levels=trained.fusion.config.quantile_levels,
+        intervals=trained.intervals,
         card=trained.card,
         provenance=provenance,
     ).with_id()

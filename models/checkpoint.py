@@ -18,15 +18,16 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError, ShortcastError
 from ..runtime.contract import Contract
+from ..runtime.intervals import ConformalIntervals
 from ..runtime.target import Target
 from .autoencoder import ConvLSTMAutoencoder, DecoderConfig
 from .convlstm import EncoderConfig
 from .dual_transformer import DualTransformer, FusionConfig
 
-FORMAT = 2
+FORMAT = 3
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
-_KEYS = {"format", "encoder", "decoder", "fusion", "contract", "target", "card"}
+_KEYS = {"format", "encoder", "decoder", "fusion", "contract", "target", "intervals", "card"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Checkpoint:
     target: Target
     card: dict[str, Any]
     """Free JSON: what it was trained on, held-out numbers."""
+    intervals: ConformalIntervals
 
     def __post_init__(self) -> None:
         encoder, fusion, contract = self.autoencoder.encoder.config, self.fusion.config, self.contract
@@ -52,6 +54,9 @@ class Checkpoint:
         )
         if model != data:
             raise CheckpointError(f"checkpoint: the models take (T, H, W, visual, audio) = {model}, and the contract gives {data}")
+        levels = fusion.quantile_levels
+        if abs(self.intervals.coverage - (levels[-1] - levels[0])) > 1e-6:
+            raise CheckpointError(f"checkpoint: intervals of {self.intervals.coverage:.0%} do not fit the quantile levels {levels}")
         if fusion.classes != self.target.classes:
             raise CheckpointError(f"checkpoint: the model tells {fusion.classes} classes apart, and the target has {self.target.classes}")
 
@@ -98,6 +103,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             Contract.from_json(config["contract"]),
             Target.from_json(config["target"]),
             dict(config["card"]),
+            ConformalIntervals.from_json(config["intervals"]),
         )
     except (ShortcastError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path / CONFIG_FILE} does not describe a model: {error}") from error
@@ -139,6 +145,7 @@ def _config_text(checkpoint: Checkpoint) -> str:
         "fusion": asdict(checkpoint.fusion.config),
         "contract": checkpoint.contract.to_json(),
         "target": checkpoint.target.to_json(),
+        "intervals": checkpoint.intervals.to_json(),
         "card": checkpoint.card,
     }
     try:

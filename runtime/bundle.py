@@ -21,10 +21,11 @@ from typing import Any
 
 from ..errors import BundleError, DataError
 from .contract import Contract
+from .intervals import ConformalIntervals
 from .parity import ParityRow
 from .target import Target
 
-SCHEMA = "2.0"
+SCHEMA = "3.0"
 MANIFEST = "manifest.json"
 CONTRACT = "contract.json"
 GOLDEN = "golden/golden.npz"
@@ -56,6 +57,7 @@ class Manifest:
     """For each graph and precision: file, inputs, outputs, opset, precision declared and measured."""
     target: Target
     quantile_levels: tuple[float, ...]
+    intervals: ConformalIntervals
     card: dict[str, Any]
     """What the model was trained on and how it did on clips it had not seen."""
     provenance: dict[str, Any]
@@ -63,8 +65,8 @@ class Manifest:
 
     @property
     def interval_coverage(self) -> float:
-        """The nominal share of clips whose value lies between the outermost quantiles."""
-        return round(self.quantile_levels[-1] - self.quantile_levels[0], 9)
+        """The nominal share of clips whose value lies in a score's interval."""
+        return self.intervals.coverage
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` is the exact inverse."""
@@ -74,6 +76,7 @@ class Manifest:
             "files": [asdict(file) for file in self.files],
             "target": self.target.to_json(),
             "quantile_levels": list(self.quantile_levels),
+            "intervals": self.intervals.to_json(),
         }
 
     def dumps(self) -> str:
@@ -101,6 +104,7 @@ class Manifest:
                 "files": tuple(BundleFile(**file) for file in plain["files"]),
                 "target": Target.from_json(plain["target"]),
                 "quantile_levels": tuple(float(level) for level in plain["quantile_levels"]),
+                "intervals": ConformalIntervals.from_json(plain["intervals"]),
             }
         except (DataError, TypeError, KeyError, ValueError) as error:
             raise BundleError(f"{MANIFEST}: {error}") from error

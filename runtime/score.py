@@ -49,7 +49,7 @@ class Score:
     z: float
     """In standardised units of the training split."""
     interval: tuple[float, float]
-    """Outermost predicted quantiles, in target units."""
+    """Outermost predicted quantiles with their conformal margin, in target units."""
     interval_coverage: float
     """Nominal share of clips whose value lies in `interval`."""
     class_probabilities: tuple[float, ...]

@@ -202,7 +202,7 @@ class Scorer:
     def _as_score(self, outputs: Tensors, stream: Stream, chunk: Chunk, latency: Latency, notes: tuple[str, ...]) -> Score:
         target = self.bundle.manifest.target
         latest = {name: np.asarray(values[0, -1], dtype=np.float64) for name, values in outputs.items()}
-        low, high = target.restore(latest["quantiles"][[0, -1]])
+        low, high = target.restore(self._interval_z(latest["quantiles"], stream, chunk))
         return Score(
             clip=stream.clip,
             index=chunk.index,
@@ -224,6 +224,11 @@ class Scorer:
             notes=notes,
             transcript=stream.transcription.segments if stream.transcription else None,
         )
+
+    def _interval_z(self, quantiles: NDArray[np.float64], stream: Stream, chunk: Chunk) -> tuple[float, float]:
+        """The outermost quantiles with the conformal margin of what has been seen so far, in standardised units."""
+        low, high = float(quantiles[0]), float(quantiles[-1])
+        return self.bundle.manifest.intervals.apply(low, high, chunks=len(stream.visual), final=chunk.final)
 
 
 def _notes(chunks: ChunkStream, chunk: Chunk, options: ReadOptions) -> tuple[str, ...]:

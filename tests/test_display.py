@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from shortcast.display import ScoreTable, StageBars, bars, card_tables, class_table, folds_table, human, parity_table
+from shortcast.display import ScoreTable, StageBars, bars, card_tables, class_table, coverage_table, folds_table, human, parity_table
 from shortcast.runtime.parity import ParityRow, Tolerance
 from shortcast.runtime.score import Latency, Score
 
@@ -87,11 +87,25 @@ def test_four_classes_are_quartiles_and_others_are_numbered(probabilities: tuple
 
 def test_classes_that_ties_merged_are_said() -> None:
     found = {"class_sizes": [9, 1], "accuracy": 0.8, "macro_f1": 0.7, "quadratic_kappa": None, "confusion": [[8, 1], [1, 0]]}
-    held_out = {"classes": found, "majority_class_accuracy": 0.9, "interval": {"coverage": 0.85, "nominal": 0.9}}
+    held_out = {"classes": found, "majority_class_accuracy": 0.9}
     text = render(class_table({"asked_for": 4, "sizes": [60, 40]}, held_out))
     assert "60, 40 clips; 4 were asked for, and ties allow 2" in text
     assert "true 1, predicted 1 to 2" in text
     assert "asked for" not in render(class_table({"asked_for": 2, "sizes": [60, 40]}, held_out))
+
+
+def test_coverage_is_shown_by_prefix_or_alone() -> None:
+    held_out = {"interval": {"coverage": 0.85, "nominal": 0.9, "clips": 40}}
+    rows = [
+        {"chunks": chunks, "margin_z": 0.2, "predicted": {"coverage": 0.83}, "conformal": {"coverage": share, "clips": 40}}
+        for chunks, share in ((2, 0.91), (None, 0.94))
+    ]
+    lines = render(coverage_table({**held_out, "coverage": rows})).splitlines()
+    assert [line.split() for line in lines if "%" in line][1:] == [
+        ["2", "│", "40", "│", "+0.20", "│", "83%", "│", "91%"],
+        ["all", "│", "40", "│", "+0.20", "│", "83%", "│", "94%"],
+    ]
+    assert "85%" in render(coverage_table({**held_out, "coverage": []}))
 
 
 def test_a_card_that_training_did_not_write_is_shown_as_it_is() -> None:

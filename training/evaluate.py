@@ -24,7 +24,7 @@ from .bootstrap import Bootstrap
 from .clips import SPLITS, ClipRow, read_manifest
 from .companions import FITTED, Companions, TrainingRun, fitted_baselines, video_networks
 from .dataset import FailedClip, FeatureStore, ReadyClip, file_sha256, prepare_features
-from .evaluation import Predictions, evaluate_predictions, final_scores, predict_all
+from .evaluation import Prediction, Predictions, evaluate_predictions, final_scores, predict_all, with_margins
 from .evaluation_report import ClipFigures, EvaluationReport
 from .fit_autoencoder import embed_clip
 from .fit_regressor import EmbeddedClip, LabelledClips
@@ -34,7 +34,18 @@ from .overlap import Overlap, TrainedClips, find_overlap
 from .reconstruction import Reconstruction, reconstruct
 from .run import Progress, ProgressEvent, silent, torch_threads
 from .splits import Split, split_clips
-from .studies import MASKED, MODEL, TRAIN_MEAN, WHOLE, Predictor, calibration, coverage_figures, predictor_figures, prefix_figures
+from .studies import (
+    MASKED,
+    MODEL,
+    TRAIN_MEAN,
+    WHOLE,
+    CoverageFigures,
+    Predictor,
+    calibration,
+    coverage_figures,
+    predictor_figures,
+    prefix_figures,
+)
 from .subsets import require_columns, subset_figures, subsets
 from .targets import target_values
 
@@ -260,28 +271,28 @@ def _report(loaded: Checkpoint, sources: _Sources, options: EvaluateOptions, mea
         trained_split=str(card.get("split", {}).get("kind", "unknown")),
         overlap=sources.overlap(measured.ready),
         failed=tuple(measured.failed),
-        figures=evaluate_predictions(measured.predictions, labelled, target, levels),
+        figures=evaluate_predictions(measured.predictions, labelled, target, levels, loaded.intervals),
         predictors=tuple(predictor_figures(predictors, labelled.z, target, bootstrap)),
         absent=measured.companions.absent,
         subsets=tuple(subset_figures(parts, scores, labelled.z, lambda kept: measured.bootstrap(options, kept))),
         by_seconds=tuple(prefix_figures(whole, labelled.z, bootstrap, chunk_s=loaded.contract.chunk_s)),
         calibration=tuple(calibration(whole, labelled.z, levels, bootstrap)),
-        coverage=tuple(
-            coverage_figures(
-                whole,
-                labelled.z,
-                bootstrap,
-                intervals="as predicted",
-                nominal=levels[-1] - levels[0],
-                chunk_s=loaded.contract.chunk_s,
-            )
-        ),
+        coverage=tuple(_coverage(loaded, whole, labelled.z, bootstrap)),
         outliers=tuple(outlier_sensitivity(scores, labelled.z, target)),
         outlier_errors=outlier_errors(predictors, labelled.z, target, percents=options.outliers) if options.outliers else None,
         clips=tuple(_clip_figures(measured, target)),
         reconstructions=measured.reconstructions,
         card=card,
     )
+
+
+def _coverage(loaded: Checkpoint, whole: Sequence[Prediction], z: NDArray[np.float64], bootstrap: Bootstrap) -> Iterator[CoverageFigures]:
+    """Of the predicted quantiles alone and, where there are any, with the conformal margins that scores come with."""
+    kinds = {"as predicted": whole}
+    if loaded.intervals.margins:
+        kinds["with the conformal margin"] = with_margins(whole, loaded.intervals)
+    for name, said in kinds.items():
+        yield from coverage_figures(said, z, bootstrap, intervals=name, nominal=loaded.intervals.coverage, chunk_s=loaded.contract.chunk_s)
 
 
 def _clip_figures(measured: _Measured, target: Target) -> Iterator[ClipFigures]:

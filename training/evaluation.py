@@ -5,8 +5,8 @@ Everything is computed over the whole split. The pictures-alone and sound-alone 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..models.dual_transformer import DualTransformer
+from ..runtime.intervals import ConformalIntervals
 from ..runtime.target import Target
 from .fit_regressor import EmbeddedClip, LabelledClips, collate
 from .metrics import (
@@ -70,6 +71,20 @@ class PrefixMetrics:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefixCoverage:
+    """How often the interval holds after so many chunks, over the clips that have as many."""
+
+    chunks: int | None
+    """None: whole clips."""
+    margin_z: float
+    """The conformal margin, in standardised units."""
+    predicted: IntervalMetrics
+    """Between the outermost predicted quantiles."""
+    conformal: IntervalMetrics
+    """With the margin, as it is given with a score."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """One split's figures. Lists of regression metrics hold one entry per space."""
 
@@ -83,6 +98,9 @@ class Evaluation:
     majority_class_accuracy: float
     """Accuracy of always naming the split's most frequent class."""
     interval: IntervalMetrics
+    """Between the outermost predicted quantiles, after the whole clip."""
+    coverage: list[PrefixCoverage]
+    """With and without the conformal margin; a bucket that no clip of the split reaches is left out."""
     by_seconds: list[PrefixMetrics]
 
     def to_json(self) -> dict[str, Any]:
@@ -118,18 +136,25 @@ def predict_all(model: DualTransformer, clips: Sequence[EmbeddedClip]) -> Predic
     return Predictions(predict(model, clips), predict(model, clips, sound=False), predict(model, clips, pictures=False))
 
 
-def evaluate(model: DualTransformer, labelled: LabelledClips, target: Target) -> Evaluation:
+def evaluate(model: DualTransformer, labelled: LabelledClips, target: Target, intervals: ConformalIntervals | None = None) -> Evaluation:
     """Every figure of one split.
 
     Args:
         model: in evaluation mode.
         labelled: the split's clips.
         target: as fitted on the training split.
+        intervals: as fitted on the validation split; None measures no coverage by prefix.
     """
-    return evaluate_predictions(predict_all(model, labelled.clips), labelled, target, model.config.quantile_levels)
+    return evaluate_predictions(predict_all(model, labelled.clips), labelled, target, model.config.quantile_levels, intervals)
 
 
-def evaluate_predictions(predictions: Predictions, labelled: LabelledClips, target: Target, levels: Sequence[float]) -> Evaluation:
+def evaluate_predictions(
+    predictions: Predictions,
+    labelled: LabelledClips,
+    target: Target,
+    levels: Sequence[float],
+    intervals: ConformalIntervals | None = None,
+) -> Evaluation:
     """Every figure of one split from what was predicted for it; `levels` are those of the predicted quantiles."""
     whole = predictions.whole
     last = np.stack([prediction.quantiles[-1] for prediction in whole])
@@ -143,6 +168,7 @@ def evaluate_predictions(predictions: Predictions, labelled: LabelledClips, targ
         classes=class_metrics(labelled.classes, [prediction.predicted_class[-1] for prediction in whole], classes=target.classes),
         majority_class_accuracy=float(counts.max() / counts.sum()),
         interval=interval_metrics(labelled.z, last[:, 0], last[:, -1], nominal=levels[-1] - levels[0], space=standardised_space(target)),
+        coverage=[] if intervals is None else list(_coverage(whole, labelled.z, intervals, standardised_space(target))),
         by_seconds=_by_seconds(whole, labelled.z, target),
     )
 
@@ -150,6 +176,35 @@ def evaluate_predictions(predictions: Predictions, labelled: LabelledClips, targ
 def final_scores(predictions: Sequence[Prediction]) -> NDArray[np.float64]:
     """Scores after the whole of each clip: float64 (clips,), standardised units."""
     return np.array([prediction.score[-1] for prediction in predictions])
+
+
+def with_margins(predictions: Sequence[Prediction], intervals: ConformalIntervals) -> list[Prediction]:
+    """The same predictions with their outermost quantiles where a score's interval has them, after every chunk."""
+    return [replace(said, quantiles=_moved(said.quantiles, intervals)) for said in predictions]
+
+
+def _moved(quantiles: NDArray[np.float64], intervals: ConformalIntervals) -> NDArray[np.float64]:
+    moved = quantiles.copy()
+    for index, row in enumerate(moved):
+        row[[0, -1]] = intervals.apply(float(row[0]), float(row[-1]), chunks=index + 1, final=index + 1 == len(moved))
+    return moved
+
+
+def _coverage(
+    predictions: Sequence[Prediction], z: NDArray[np.float64], intervals: ConformalIntervals, space: str
+) -> Iterator[PrefixCoverage]:
+    for row in intervals.margins:
+        reached = [(said, truth) for said, truth in zip(predictions, z, strict=True) if len(said.score) >= (row.chunks or 1)]
+        if not reached:
+            continue
+        seen, final = row.chunks or 1, row.chunks is None
+        ends = [said.quantiles[-1 if final else seen - 1, [0, -1]].tolist() for said, _ in reached]
+        moved = [intervals.apply(low, high, chunks=seen, final=final) for low, high in ends]
+        truth = [value for _, value in reached]
+        predicted, conformal = (
+            interval_metrics(truth, *zip(*pairs, strict=True), nominal=intervals.coverage, space=space) for pairs in (ends, moved)
+        )
+        yield PrefixCoverage(row.chunks, row.margin_z, predicted, conformal)
 
 
 def _by_seconds(predictions: Sequence[Prediction], z: NDArray[np.float64], target: Target) -> list[PrefixMetrics]:

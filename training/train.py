@@ -24,15 +24,17 @@ from ..models.convlstm import EncoderConfig
 from ..models.dual_transformer import DualTransformer, FusionConfig
 from ..runtime.contract import Contract
 from ..runtime.cpu import available_cpus
+from ..runtime.intervals import ConformalIntervals
 from ..runtime.target import Target
 from ..runtime.whisper import WhisperWeights, resolve_whisper
 from .baseline_file import FittedBaselines, save_baselines
 from .baselines import Baseline, BaselineFigures, UnlabelledClips, fit_baselines
 from .clips import read_manifest
 from .compute import decisive
+from .conformal import fit_intervals
 from .cross_validate import CrossValidation, FoldOptions, FoldResult, cross_validate, fold_kind, fold_splits
 from .dataset import FailedClip, FeatureStore, ReadyClip, StoredClips, file_sha256, prepare_features
-from .evaluation import Evaluation, evaluate, predict_all
+from .evaluation import Evaluation, evaluate, predict, predict_all
 from .fit_autoencoder import STAGE as AUTOENCODER
 from .fit_autoencoder import AutoencoderOptions, AutoencoderReport, embed_clip, fit_autoencoder
 from .fit_regressor import STAGE as REGRESSOR
@@ -198,6 +200,7 @@ def train(
             regressor = work.fit_regressor()
         work.fit_baselines()
         work.train_videos()
+        work.fit_intervals()
         held_out = work.evaluate()
     report = work.report(autoencoder, regressor, held_out, folds)
     save_checkpoint(work.checkpoint(report), out, force=options.force, beside={TRAINED_CLIPS_FILE: work.trained_clips().dumps()})
@@ -214,6 +217,7 @@ class _Work:
     embedded: dict[str, EmbeddedClip]
     baselines: tuple[Baseline, ...]
     videos: tuple[TrainedVideo, ...]
+    intervals: ConformalIntervals
 
     def __init__(self, manifest: Path, out: Path, options: TrainOptions, progress: Progress) -> None:
         """Reads what is cheap to read, so that a wrong label is found before any clip is decoded."""
@@ -335,10 +339,16 @@ class _Work:
                 for plan in options.videos
             )
 
+    def fit_intervals(self) -> None:
+        """Calibrates the predicted intervals on the validation clips."""
+        with self._timed("intervals"):
+            validation = self._labelled("val")
+            self.intervals = fit_intervals(predict(self.fusion, validation.clips), validation.z, self.fusion.config.quantile_levels)
+
     def evaluate(self) -> Evaluation:
         """Looks at the test split, for the first and only time."""
         with self._timed("evaluate"):
-            return evaluate(self.fusion, self._labelled("test"), self.target)
+            return evaluate(self.fusion, self._labelled("test"), self.target, self.intervals)
 
     def cross_validate(self) -> CrossValidation | None:
         """Trains on every other part of the clips first, if that was asked for, each part in a run directory of its own."""
@@ -414,7 +424,7 @@ class _Work:
             "options": {name: asdict(getattr(self.options, name)) for name in ("autoencoder", "regressor")},
             "versions": _versions(),
         }
-        return Checkpoint(self.autoencoder, self.fusion, self.options.contract, self.target, card)
+        return Checkpoint(self.autoencoder, self.fusion, self.options.contract, self.target, card, self.intervals)
 
     def trained_clips(self) -> TrainedClips:
         """The content of the clips that the model was made with."""

@@ -14,6 +14,7 @@ from shortcast.models.checkpoint import Checkpoint, checkpoint_sha256, load_chec
 from shortcast.models.convlstm import EncoderConfig
 from shortcast.models.dual_transformer import DualTransformer, FusionConfig
 from shortcast.runtime.contract import Contract, PictureContract
+from shortcast.runtime.intervals import ConformalIntervals, IntervalMargin
 from shortcast.runtime.target import Target
 
 ENCODER = EncoderConfig(
@@ -22,13 +23,17 @@ ENCODER = EncoderConfig(
 CONTRACT = Contract(picture=PictureContract(fps=Fraction(2), height=32, width=24))
 
 
+TARGET = Target("views", "log1p", 6.5, 2.0, (10.0, 100.0, 1000.0))
+INTERVALS = ConformalIntervals(0.9, (IntervalMargin(1, 0.25, 40), IntervalMargin(2, -0.125, 30), IntervalMargin(None, 0.1, 40)))
+
+
 @pytest.fixture
 def checkpoint() -> Checkpoint:
     torch.manual_seed(0)
     autoencoder = ConvLSTMAutoencoder.from_configs(ENCODER, DecoderConfig(hidden_channels=4, head_channels=4, coarse_windows=2))
     fusion = DualTransformer(FusionConfig(visual_dim=10, width=16, feedforward=16))
     card = {"clips": 12, "held_out": {"spearman": 0.31}, "notes": ["a", None]}
-    return Checkpoint(autoencoder, fusion, CONTRACT, Target("views", "log1p", 6.5, 2.0, (10.0, 100.0, 1000.0)), card)
+    return Checkpoint(autoencoder, fusion, CONTRACT, TARGET, card, INTERVALS)
 
 
 @pytest.fixture
@@ -45,6 +50,7 @@ def edit(path: Path, change: dict[str, Any]) -> None:
 @torch.no_grad()
 def test_a_loaded_checkpoint_is_the_one_saved(checkpoint: Checkpoint, saved: Path) -> None:
     loaded = load_checkpoint(saved)
+    assert loaded.intervals == checkpoint.intervals
     assert (loaded.contract, loaded.target, loaded.card) == (checkpoint.contract, checkpoint.target, checkpoint.card)
     assert loaded.autoencoder.encoder.config == ENCODER
     assert loaded.autoencoder.decoder.config == checkpoint.autoencoder.decoder.config
@@ -84,7 +90,7 @@ def test_saving_over_a_checkpoint_needs_force(checkpoint: Checkpoint, saved: Pat
 
 def test_a_card_that_is_not_json_leaves_what_was_there(checkpoint: Checkpoint, saved: Path) -> None:
     before = checkpoint_sha256(saved)
-    broken = Checkpoint(checkpoint.autoencoder, checkpoint.fusion, checkpoint.contract, checkpoint.target, {"mse": float("nan")})
+    broken = replace(checkpoint, card={"mse": float("nan")})
     with pytest.raises(CheckpointError, match="card"):
         save_checkpoint(broken, saved, force=True)
     assert checkpoint_sha256(saved) == before
@@ -107,12 +113,14 @@ def test_a_missing_directory_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 1}, "format 1; this version reads format 2: train it again"),
+        ({"format": 1}, "format 1; this version reads format 3: train it again"),
         ({"extra": 1}, "extra"),
         ({"encoder": {"height": 32}}, "missing keys"),
         ({"fusion": 3}, "does not describe a model"),
         ({"contract": {}}, "does not describe a model"),
         ({"target": {}}, "does not describe a model"),
+        ({"intervals": {"coverage": 0.9}}, "does not describe a model"),
+        ({"intervals": {"coverage": 0.9, "margins": [], "more": 1}}, "does not describe a model"),
         ({"card": 5}, "does not describe a model"),
     ],
 )
@@ -146,7 +154,12 @@ def test_a_target_with_other_classes_than_the_model_is_refused(checkpoint: Check
 
 def test_models_that_do_not_fit_the_contract_are_refused(checkpoint: Checkpoint) -> None:
     with pytest.raises(CheckpointError, match="contract"):
-        Checkpoint(checkpoint.autoencoder, checkpoint.fusion, Contract(), checkpoint.target, {})
+        replace(checkpoint, contract=Contract())
+
+
+def test_intervals_of_another_coverage_than_the_quantiles_are_refused(checkpoint: Checkpoint) -> None:
+    with pytest.raises(CheckpointError, match="intervals of 80%"):
+        replace(checkpoint, intervals=ConformalIntervals(0.8, ()))
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\x80\x04\x95pickle"])

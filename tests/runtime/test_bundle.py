@@ -67,6 +67,8 @@ def altered(copy: Path, change: dict[str, object]) -> None:
         ({"name": "other"}, "was altered"),
         ({"quantile_levels": "all"}, "manifest.json"),
         ({"target": {}}, "target"),
+        ({"intervals": {"coverage": 0.9}}, "intervals"),
+        ({"schema": "1.0"}, "schema is '1.0', this version reads '3.0'; export the bundle again"),
     ],
 )
 def test_an_altered_manifest_is_refused(copy: Path, change: dict[str, object], words: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pytest
 from shortcast.errors import MediaError, WeightsError
 from shortcast.runtime.bundle import Bundle
 from shortcast.runtime.chunks import read_chunks
+from shortcast.runtime.intervals import ConformalIntervals, IntervalMargin
 from shortcast.runtime.media import ReadOptions
 from shortcast.runtime.scorer import Scorer
 
@@ -65,8 +67,12 @@ def test_the_score_after_every_chunk_is_the_whole_clips_forward_pass_in_pytorch(
         whole = checkpoint.fusion(*batch)
     assert len(streamed) == len(chunks)
     np.testing.assert_allclose([score.z for score in streamed], whole.score[0].numpy(), atol=TOLERANCE_Z)
-    quantiles = checkpoint.target.restore(whole.quantiles[0].numpy()[:, [0, -1]])
-    np.testing.assert_allclose([score.interval for score in streamed], quantiles, rtol=1e-3, atol=1e-3)
+    quantiles = whole.quantiles[0].numpy()[:, [0, -1]].tolist()
+    ends = [
+        checkpoint.intervals.apply(low, high, chunks=chunk.index + 1, final=chunk.final)
+        for (low, high), chunk in zip(quantiles, chunks, strict=True)
+    ]
+    np.testing.assert_allclose([score.interval for score in streamed], checkpoint.target.restore(ends), rtol=1e-3, atol=1e-3)
     logits = torch.softmax(whole.class_logits[0], dim=-1).numpy()
     np.testing.assert_allclose([score.class_probabilities for score in streamed], logits, atol=1e-4)
     for score in streamed:
@@ -87,6 +93,21 @@ def test_a_score_is_whole(scorer: Scorer, sample: Path) -> None:
         assert score.has_pictures
         assert score.notes == ()
     assert scorer.score(sample).z == scores[-1].z
+
+
+def test_the_margin_of_the_prefix_moves_the_interval_and_nothing_else(scorer: Scorer, sample: Path) -> None:
+    rows = (IntervalMargin(1, 0.5, 20), IntervalMargin(3, -0.05, 20), IntervalMargin(None, 2.0, 20))
+    plain, moved = (
+        Scorer(replace(scorer.bundle, manifest=replace(scorer.bundle.manifest, intervals=ConformalIntervals(0.9, margins))))
+        for margins in ((), rows)
+    )
+    target = scorer.bundle.manifest.target
+    before, after = (list(each.stream(sample, options=ReadOptions(use_sound=False))) for each in (plain, moved))
+    expected = [0.5, 0.5, *[-0.05] * (len(before) - 3), 2.0]
+    for one, other, margin in zip(before, after, expected, strict=True):
+        low, high = target.standardise(other.interval) - target.standardise(one.interval)
+        assert (low, high) == pytest.approx((-margin, margin), abs=1e-6)
+        assert (one.z, one.class_probabilities) == (other.z, other.class_probabilities)
 
 
 def test_json_lines_hold_the_documented_keys(scorer: Scorer, sample: Path) -> None:

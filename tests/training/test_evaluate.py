@@ -19,6 +19,7 @@ from shortcast.models.checkpoint import Checkpoint, save_checkpoint
 from shortcast.models.convlstm import EncoderConfig
 from shortcast.models.dual_transformer import DualTransformer, FusionConfig
 from shortcast.runtime.contract import Contract, PictureContract
+from shortcast.runtime.intervals import ConformalIntervals, IntervalMargin
 from shortcast.runtime.target import Target
 from shortcast.training.baseline_file import FittedBaselines, save_baselines
 from shortcast.training.baselines import Constant
@@ -32,6 +33,7 @@ from shortcast.training.run import ProgressEvent, run_identity
 
 CONTRACT = Contract(picture=PictureContract(fps=Fraction(2), height=32, width=16))
 TARGET = Target("views", "log1p", 6.0, 2.0, (100.0, 400.0, 1600.0))
+INTERVALS = ConformalIntervals(0.9, (IntervalMargin(1, 0.5, 20), IntervalMargin(None, 0.25, 20)))
 
 
 RUN_CONFIG = {"split": {"train": ["c0", "c4"], "val": ["c1"], "test": []}}
@@ -90,7 +92,7 @@ def checkpoint(manifest: Path) -> Path:
         "split": {"kind": "given by the manifest", "train": 3, "val": 3, "test": 7},
     }
     out = manifest.parent / "model"
-    save_checkpoint(Checkpoint(autoencoder, fusion, CONTRACT, TARGET, card), out)
+    save_checkpoint(Checkpoint(autoencoder, fusion, CONTRACT, TARGET, card, INTERVALS), out)
     return out
 
 

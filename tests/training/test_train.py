@@ -22,6 +22,7 @@ from shortcast.models.convlstm import EncoderConfig
 from shortcast.models.dual_transformer import FusionConfig
 from shortcast.models.video_baselines import VideoConfig
 from shortcast.runtime.contract import Contract, PictureContract
+from shortcast.runtime.intervals import ConformalIntervals
 from shortcast.training.baseline_file import load_baselines
 from shortcast.training.clips import ClipRow, write_manifest
 from shortcast.training.compute import Compute
@@ -104,6 +105,8 @@ def test_the_checkpoint_loads_and_its_card_says_what_it_is(whole: Path) -> None:
     assert card["held_out"]["clips"] == 2
     assert checkpoint.contract.sound.whisper_sha256
     assert checkpoint.target.name == "views"
+    assert checkpoint.intervals == ConformalIntervals(0.9, ())  # two validation clips are too few to calibrate on
+    assert card["held_out"]["coverage"] == []
 
 
 def test_the_baselines_are_in_the_run_and_their_held_out_figures_in_the_card(whole: Path) -> None:
