@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ from ..models.autoencoder import (
 from ..models.convlstm import ConvLSTMEncoder, State, runs
 from .compute import Compute
 from .dataset import ClipFeatures, Clips
+from .memory import MemoryPlan, peak_bytes, plan_memory, weights_of
 from .run import (
     Progress,
     ProgressEvent,
@@ -174,6 +176,43 @@ def fit_autoencoder(
     return AutoencoderReport(tuple(history), baselines)
 
 
+def plan_autoencoder(model: ConvLSTMAutoencoder, options: AutoencoderOptions, budget_bytes: int) -> MemoryPlan:
+    """Measures updates of a copy of the model, and picks `accumulate` and `checkpoint_steps` so that training keeps within a budget.
+
+    Args:
+        model: on the CPU; it stays as it is.
+        options: those of the training; gradient checkpointing that they ask for is kept on.
+        budget_bytes: see `training.memory` for what is counted.
+
+    Raises:
+        DataError: nothing fits.
+    """
+    root = max(1, round(model.encoder.config.frames_per_chunk**0.5))  # Chen et al. 2016: then runs and frames in a run cost the same
+    checkpointing = (options.checkpoint_steps,) if options.checkpoint_steps else (0, root)
+    whole = sum(tensor.nbytes for tensor in _made_up(model, options.window_chunks, options.batch))
+
+    def peak_of(rows: int, steps: int) -> int:
+        return whole + _update_bytes(deepcopy(model), replace(options, batch=2 * rows, accumulate=2, checkpoint_steps=steps))
+
+    return plan_memory(budget_bytes, batch=options.batch, checkpointing=checkpointing, peak_of=peak_of)
+
+
+def _update_bytes(model: ConvLSTMAutoencoder, options: AutoencoderOptions) -> int:
+    """The most that updates hold, the batch aside; there are two at least, because the moments come to be in the first."""
+    with _trained_as(model, options):
+        trainer = _Trainer(model, (), options, 0)
+        model.train()
+        batch = _Batch(*options.compute.move(*_made_up(model, options.window_chunks, options.batch)))
+        return peak_bytes(lambda: [list(trainer.learn(batch, number)) for number in range(2)], held=weights_of(model))
+
+
+def _made_up(model: ConvLSTMAutoencoder, chunks: int, windows: int) -> _Batch:
+    config = model.encoder.config
+    shape = (windows, chunks + 1, config.frames_per_chunk)
+    frames = torch.zeros(*shape, config.height, config.width, 3, dtype=torch.uint8)
+    return _Batch(frames, torch.ones(shape), torch.ones(windows, chunks + 1))
+
+
 @contextmanager
 def _trained_as(model: ConvLSTMAutoencoder, options: AutoencoderOptions) -> Iterator[None]:
     """The model on its device and with gradient checkpointing as the options say, and as it was afterwards."""
@@ -274,16 +313,21 @@ class _Trainer:
         self.model.train()
         number = (epoch - 1) * self.updates_per_epoch
         for batch in _batches(self.clips, windows, self.options):
-            whole = _Batch(*self.options.compute.move(*batch))
-            parts = whole.split(self.options.micro_batch)
-            states = [self.model.encoder.initial_state(len(part.frames)) for part in parts]
-            for there in runs(self.options.window_chunks, self.options.backprop_chunks):
-                steps = list(_steps(whole))[there]
-                self._updates.begin(number)
-                loss = self._gradients(parts, states, there, self._frames(steps))
-                self._updates.step()
+            for loss, steps in self.learn(_Batch(*self.options.compute.move(*batch)), number):
                 number += 1
                 yield loss, steps
+
+    def learn(self, batch: _Batch, number: int) -> Iterator[tuple[AutoencoderLoss, list[_Step]]]:
+        """Makes the updates of one batch on the model's device, of which the first has this number (0-based)."""
+        parts = batch.split(self.options.micro_batch)
+        states = [self.model.encoder.initial_state(len(part.frames)) for part in parts]
+        for there in runs(self.options.window_chunks, self.options.backprop_chunks):
+            steps = list(_steps(batch))[there]
+            self._updates.begin(number)
+            loss = self._gradients(parts, states, there, self._frames(steps))
+            self._updates.step()
+            number += 1
+            yield loss, steps
 
     def mean_picture(self) -> Tensor:
         """The mean picture of a sample of the training clips as large as an epoch."""
