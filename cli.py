@@ -234,6 +234,10 @@ def train(
     features_dir: Annotated[Path | None, typer.Option(help="Cache of decoded clips.", show_default="RUN_DIR/features")] = None,
     device: Annotated[TrainDevice, typer.Option(help="Where to compute; auto is CUDA where there is a device.")] = TrainDevice.auto,
     precision: Annotated[Precision, typer.Option(help="What to compute in; states and losses stay float32.")] = Precision.fp32,
+    memory_budget: Annotated[
+        str | None,
+        typer.Option(help="What an update may hold, such as 2GiB or 800MB: picks micro-batches; results stay, up to rounding."),
+    ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also log to RUN_DIR/tensorboard; needs the tensorboard extra.")
     ] = False,
@@ -253,6 +257,7 @@ def train(
     from .training.fit_autoencoder import AutoencoderOptions
     from .training.fit_regressor import RegressorOptions
     from .training.fit_video_baseline import VideoBaselineOptions
+    from .training.memory import parse_size
     from .training.train import TrainOptions
     from .training.train import train as train_model
     from .training.video_comparison import VideoPlan
@@ -279,6 +284,7 @@ def train(
         resume=resume,
         force=force,
         tensorboard=tensorboard,
+        memory_budget=None if memory_budget is None else parse_size(memory_budget),
     )
     with StageBars() as bars:
         report = train_model(manifest, output, options=options, progress=bars.show, say=say)

@@ -162,7 +162,7 @@ def fit_autoencoder(
         history = trainer.restore(run.load_state(STAGE))
         watched = _batches(validation, _windows(validation, options.validation_chunks, options.window_chunks, seed), options)
         held_out = list(watched)
-        baselines = _baselines(model, trainer.mean_picture(), held_out)
+        baselines = _baselines(model, trainer.mean_picture(), [part for batch in held_out for part in batch.split(options.micro_batch)])
         total = options.epochs * trainer.updates_per_epoch
         progress(ProgressEvent(STAGE, len(history) * trainer.updates_per_epoch, total))
         for epoch in range(len(history) + 1, options.epochs + 1):
@@ -332,7 +332,8 @@ class _Trainer:
     def mean_picture(self) -> Tensor:
         """The mean picture of a sample of the training clips as large as an epoch."""
         windows = _windows(self.clips, self.options.chunks_per_epoch, self.options.window_chunks, self.seed)
-        return mean_frame((step.frames, step.mask) for batch in _batches(self.clips, windows, self.options) for step in _steps(batch))
+        parts = (part for batch in _batches(self.clips, windows, self.options) for part in batch.split(self.options.micro_batch))
+        return mean_frame((step.frames, step.mask) for part in parts for step in _steps(part))
 
     def state(self, history: Sequence[AutoencoderEpoch]) -> RunState:
         tensors = module_tensors(self.model, "model") | self._updates.tensors()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..errors import DataError
 from ..models.dual_transformer import DualTransformer, FusionOutput, modality_dropout
 from .compute import Compute
 from .losses import Loss, pinball
+from .memory import MemoryPlan, peak_bytes, plan_memory, weights_of
 from .metrics import spearman
 from .run import (
     Progress,
@@ -68,6 +70,11 @@ class RegressorOptions:
         if not 1 <= self.accumulate <= self.batch:
             raise DataError(f"regressor options: accumulate is 1 to the batch's {self.batch}, got {self.accumulate}")
         Loss.parse(self.score_loss)  # refuses what is unknown
+
+    @property
+    def micro_batch(self) -> int:
+        """Clips whose activations are held at once."""
+        return -(-self.batch // self.accumulate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +221,39 @@ def _fit(
     return RegressorReport(tuple(trainer.history), trainer.best_epoch)
 
 
+def plan_regressor(model: DualTransformer, options: RegressorOptions, budget_bytes: int, *, chunks: int) -> MemoryPlan:
+    """Measures updates of a copy of the model, and picks `accumulate` so that training keeps within a budget.
+
+    Args:
+        model: on the CPU; it stays as it is.
+        options: those of the training.
+        budget_bytes: see `training.memory` for what is counted.
+        chunks: chunks of the longest clip.
+
+    Raises:
+        DataError: nothing fits.
+    """
+
+    def trainer_of(clips: int, accumulate: int) -> _Trainer:
+        config, there = model.config, np.ones(chunks, dtype=bool)
+        visual, audio = (np.zeros((chunks, size), dtype=np.float32) for size in (config.visual_dim, config.audio_dim))
+        longest = EmbeddedClip(visual, there, audio, there, np.arange(1.0, chunks + 1))
+        labelled = LabelledClips([longest] * clips, np.zeros(clips), np.zeros(clips, dtype=np.int64))
+        always_whole = replace(options, batch=clips, accumulate=accumulate, late_start=0.0)
+        return _Trainer(deepcopy(model), labelled, always_whole, 0)
+
+    rows = np.arange(options.batch)
+    inputs = collate(trainer_of(options.batch, 1).clips.clips)
+    whole = peak_bytes(lambda: trainer_of(options.batch, 1).vary(rows), held=inputs)
+
+    def peak_of(size: int, _checkpointing: int) -> int:
+        trainer = trainer_of(2 * size, 2)
+        with options.compute.hosting(trainer.model):
+            return whole + peak_bytes(lambda: [trainer.update(np.arange(2 * size), n) for n in range(2)], held=weights_of(trainer.model))
+
+    return plan_memory(budget_bytes, batch=options.batch, checkpointing=(0,), peak_of=peak_of)
+
+
 def collate(clips: Sequence[EmbeddedClip]) -> FusionInputs:
     """Pads clips on the right to the longest of them."""
     longest = max(len(clip.visual) for clip in clips)
@@ -289,7 +329,7 @@ class _Trainer:
         draw = np.random.default_rng([self.seed, epoch])
         with self.options.compute.seeded(int(draw.integers(2**31))):  # dropout of this epoch, whether resumed or not
             for number, rows in enumerate(_shuffled(len(self.clips.clips), self.options.batch, draw)):
-                losses.append(self._update(rows, (epoch - 1) * self._updates_per_epoch + number) * len(rows))
+                losses.append(self.update(rows, (epoch - 1) * self._updates_per_epoch + number) * len(rows))
         return sum(losses) / len(self.clips.clips)
 
     def record(self, line: RegressorEpoch) -> None:
@@ -316,7 +356,7 @@ class _Trainer:
     def _updates_per_epoch(self) -> int:
         return -(-len(self.clips.clips) // self.options.batch)
 
-    def _varied(self, rows: NDArray[np.int64]) -> FusionInputs:
+    def vary(self, rows: NDArray[np.int64]) -> FusionInputs:
         """Clips as they are and yet never the same twice: some begin late, some lack a modality, and all are noisy."""
         clips = [self._maybe_late(self.clips.clips[row]) for row in rows]
         batch = collate(clips)
@@ -331,11 +371,11 @@ class _Trainer:
         late = bool(torch.rand(()) < self.options.late_start)
         return clip.starting_at(int(torch.randint(len(clip.end_s), ()))) if late else clip
 
-    def _update(self, rows: NDArray[np.int64], number: int) -> float:
-        size = -(-self.options.batch // self.options.accumulate)
+    def update(self, rows: NDArray[np.int64], number: int) -> float:
+        size = self.options.micro_batch
         self._updates.begin(number)
         loss = 0.0
-        for first, part in enumerate(self._varied(rows).split(size)):
+        for first, part in enumerate(self.vary(rows).split(size)):
             loss += self._gradients(part, rows[first * size : (first + 1) * size], of=len(rows))
         self._updates.step()
         return loss
@@ -362,7 +402,7 @@ def _validate(model: DualTransformer, clips: LabelledClips, options: RegressorOp
     model.eval()
     loss, scores = 0.0, []
     with torch.inference_mode():
-        for rows in np.array_split(np.arange(len(clips.clips)), -(-len(clips.clips) // options.batch)):
+        for rows in np.array_split(np.arange(len(clips.clips)), -(-len(clips.clips) // options.micro_batch)):
             inputs, *labels = clips.batch(rows)
             batch = FusionInputs(*options.compute.move(*inputs))
             z, classes = options.compute.move(*labels)

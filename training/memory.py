@@ -90,10 +90,11 @@ def peak_bytes(work: Callable[[], object], *, held: Sequence[Tensor]) -> int:
         work: forward, backward and optimiser steps.
         held: what is there before and stays, such as weights; a storage that two tensors share counts once.
     """
-    with _LiveBytes() as live:
+    live = _LiveBytes()
+    with live:
         work()
     storages = (tensor.untyped_storage() for tensor in held)
-    return live.peak + sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+    return live.peak + sum({storage.data_ptr(): int(storage.nbytes()) for storage in storages}.values())
 
 
 def weights_of(module: nn.Module) -> list[Tensor]:
@@ -101,14 +102,14 @@ def weights_of(module: nn.Module) -> list[Tensor]:
     return [*module.parameters(), *module.buffers()]
 
 
-class _LiveBytes(TorchDispatchMode):
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows every storage that an operator makes, from its first tensor to its last; views and in-place results add nothing."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.peak = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak: int = 0
         self._live: dict[int, int] = {}
-        self._total = 0
+        self._total: int = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         before = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}

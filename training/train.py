@@ -36,9 +36,9 @@ from .cross_validate import CrossValidation, FoldOptions, FoldResult, cross_vali
 from .dataset import FailedClip, FeatureStore, ReadyClip, StoredClips, file_sha256, prepare_features
 from .evaluation import Evaluation, evaluate, predict, predict_all
 from .fit_autoencoder import STAGE as AUTOENCODER
-from .fit_autoencoder import AutoencoderOptions, AutoencoderReport, embed_clip, fit_autoencoder
+from .fit_autoencoder import AutoencoderOptions, AutoencoderReport, embed_clip, fit_autoencoder, plan_autoencoder
 from .fit_regressor import STAGE as REGRESSOR
-from .fit_regressor import EmbeddedClip, LabelledClips, RegressorOptions, RegressorReport, fit_regressor
+from .fit_regressor import EmbeddedClip, LabelledClips, RegressorOptions, RegressorReport, fit_regressor, plan_regressor
 from .metrics import both_spaces
 from .near_duplicates import Cluster, cluster_names, near_duplicates
 from .overlap import TRAINED_CLIPS_FILE, TrainedClips
@@ -89,6 +89,8 @@ class TrainOptions:
     """Go on from the state in the run directory; False starts over."""
     force: bool = False
     """Replace an existing checkpoint."""
+    memory_budget: int | None = None
+    """Bytes that an update of either network may hold (`training.memory`): micro-batches, and gradient checkpointing at need, see to it."""
     tensorboard: bool = False
     """Also write the log as TensorBoard events, to `tensorboard` in the run directory."""
 
@@ -188,7 +190,7 @@ def train(
         raise CheckpointError(f"{out} exists; give --force to replace it")
     if options.tensorboard:
         require_tensorboard()
-    work = _Work(manifest, out, options, progress)
+    work = _Work(manifest, out, options, progress, say)
     with torch_threads(options.threads or available_cpus()):
         work.read_clips()
         for sentence in work.about_the_clips():
@@ -219,7 +221,7 @@ class _Work:
     videos: tuple[TrainedVideo, ...]
     intervals: ConformalIntervals
 
-    def __init__(self, manifest: Path, out: Path, options: TrainOptions, progress: Progress) -> None:
+    def __init__(self, manifest: Path, out: Path, options: TrainOptions, progress: Progress, say: Callable[[str], None]) -> None:
         """Reads what is cheap to read, so that a wrong label is found before any clip is decoded."""
         self.manifest = manifest
         self.manifest_sha256 = _manifest_sha256(manifest)
@@ -227,6 +229,7 @@ class _Work:
         self.out = out
         self.options = _with_whisper_hash(options)
         self.progress = progress
+        self.say = say
         self.run_dir = options.run_dir or out.with_name(f"{out.name}.run")
         self.features_dir = options.features_dir or self.run_dir / "features"
         self.near_duplicates: tuple[Cluster, ...] = ()
@@ -278,6 +281,7 @@ class _Work:
         """Trains the autoencoder, or takes up the one that was being trained."""
         with self._timed("autoencoder"), _seeded(self.options.seed):
             self.autoencoder = ConvLSTMAutoencoder.from_configs(self.options.encoder, self.options.decoder)
+            self._plan_autoencoder()
             return fit_autoencoder(
                 self.autoencoder,
                 StoredClips(self.store, self.clips["train"]),
@@ -312,11 +316,12 @@ class _Work:
         )
         with self._timed("regressor"), _seeded(options.seed):
             self.fusion = DualTransformer(fusion)
+            self._plan_regressor()
             return fit_regressor(
                 self.fusion,
                 self._labelled("train"),
                 self._labelled("val"),
-                options=options.regressor,
+                options=self.options.regressor,
                 seed=options.seed,
                 run=self.run,
                 progress=self.progress,
@@ -468,6 +473,20 @@ class _Work:
             "options": self.options.decisive(),
             "versions": _versions(),
         }
+
+    def _plan_autoencoder(self) -> None:
+        if self.options.memory_budget is not None:
+            plan = plan_autoencoder(self.autoencoder, self.options.autoencoder, self.options.memory_budget)
+            self.say(f"{AUTOENCODER}: {plan}")
+            kept = replace(self.options.autoencoder, accumulate=plan.accumulate, checkpoint_steps=plan.checkpoint_steps)
+            self.options = replace(self.options, autoencoder=kept)
+
+    def _plan_regressor(self) -> None:
+        if self.options.memory_budget is not None:
+            longest = max(clip.chunks for part in self.clips.values() for clip in part)
+            plan = plan_regressor(self.fusion, self.options.regressor, self.options.memory_budget, chunks=longest)
+            self.say(f"{REGRESSOR}: {plan}")
+            self.options = replace(self.options, regressor=replace(self.options.regressor, accumulate=plan.accumulate))
 
     def _embed(self, clips: Sequence[ReadyClip]) -> NDArray[np.float32]:
         self.progress(ProgressEvent("embed", 0, len(clips)))

@@ -14,7 +14,8 @@ from shortcast.models.autoencoder import ConvLSTMAutoencoder, DecoderConfig, aut
 from shortcast.models.convlstm import ConvLSTMEncoder, EncoderConfig
 from shortcast.training.compute import Compute
 from shortcast.training.dataset import ClipFeatures
-from shortcast.training.fit_autoencoder import AutoencoderOptions, embed_clip, fit_autoencoder
+from shortcast.training.fit_autoencoder import AutoencoderOptions, embed_clip, fit_autoencoder, plan_autoencoder
+from shortcast.training.memory import peak_bytes, weights_of
 from shortcast.training.run import ProgressEvent, RunDirectory
 
 T, H, W = 4, 32, 16
@@ -243,6 +244,31 @@ def test_cuda_trains_what_the_cpu_trains_and_gives_the_model_back(tmp_path: Path
     assert {p.device.type for p in model.parameters()} == {"cpu"}
     tolerance = 1e-3 if precision == "fp32" else 0.1
     assert found.history[-1].validation.reconstruct == pytest.approx(exact.history[-1].validation.reconstruct, rel=tolerance)
+
+
+def held_while_training(options: AutoencoderOptions, folder: Path) -> int:
+    model, train = new_model(), [made_clip(seed) for seed in range(8)]
+    run = RunDirectory.open(folder, {})
+    return peak_bytes(lambda: fit_autoencoder(model, train, train[:1], options=options, seed=1, run=run), held=weights_of(model))
+
+
+@pytest.mark.parametrize(("share", "micro_batch", "checkpointed"), [(1.0, 8, False), (0.5, 2, False), (0.29, 1, True)])
+def test_training_holds_what_the_plan_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, micro_batch: int, checkpointed: bool
+) -> None:
+    monkeypatch.setattr(RunDirectory, "save_state", lambda *_: None)  # copies the weights, which is much in so small a model
+    options = AutoencoderOptions(epochs=1, chunks_per_epoch=16, batch=8, validation_chunks=2)
+    most = plan_autoencoder(new_model(), options, 10**12).peak_bytes
+    plan = plan_autoencoder(new_model(), options, round(share * most))
+    assert (plan.micro_batch, plan.checkpoint_steps > 0) == (micro_batch, checkpointed)
+    kept = replace(options, accumulate=plan.accumulate, checkpoint_steps=plan.checkpoint_steps)
+    assert plan.peak_bytes <= plan.budget_bytes
+    assert held_while_training(kept, tmp_path) == pytest.approx(plan.peak_bytes, rel=0.05)
+
+
+def test_a_budget_that_nothing_fits_is_refused() -> None:
+    with pytest.raises(DataError, match="too small"):
+        plan_autoencoder(new_model(), OPTIONS, 10**4)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,15 @@ from shortcast.models.dual_transformer import DualTransformer, FusionConfig, Fus
 from shortcast.runtime.target import Target
 from shortcast.training.compute import Compute
 from shortcast.training.evaluation import evaluate, predict
-from shortcast.training.fit_regressor import EmbeddedClip, LabelledClips, RegressorOptions, collate, fit_regressor, regressor_loss
+from shortcast.training.fit_regressor import (
+    EmbeddedClip,
+    LabelledClips,
+    RegressorOptions,
+    collate,
+    fit_regressor,
+    plan_regressor,
+    regressor_loss,
+)
 from shortcast.training.losses import LOSSES
 from shortcast.training.run import ProgressEvent, RunDirectory
 
@@ -280,6 +288,16 @@ def test_cuda_trains_what_the_cpu_trains_and_gives_the_model_back(tmp_path: Path
     report = fit_regressor(model, made_clips(60, 1), made_clips(20, 2), options=options, seed=1, run=RunDirectory.open(tmp_path, {}))
     assert report.history[-1].validation_loss < report.history[0].validation_loss
     assert {p.device.type for p in model.parameters()} == {"cpu"}
+
+
+def test_a_plan_keeps_the_regressor_within_its_budget() -> None:
+    most = plan_regressor(new_model(), OPTIONS, 10**12, chunks=40)
+    assert (most.accumulate, most.batch) == (1, 16)
+    less = plan_regressor(new_model(), OPTIONS, most.peak_bytes // 2, chunks=40)
+    assert less.peak_bytes <= most.peak_bytes // 2
+    assert 1 < less.accumulate < 16
+    with pytest.raises(DataError, match="too small"):
+        plan_regressor(new_model(), OPTIONS, 10**4, chunks=40)
 
 
 def test_options_are_checked() -> None:

@@ -257,6 +257,21 @@ def test_tensorboard_that_is_not_installed_is_an_error_before_any_work(
     assert not (tmp_path / "model.run").exists()
 
 
+def test_a_memory_budget_is_kept_and_said_and_one_that_is_ample_changes_nothing(
+    whole: Path, manifest: Path, options: TrainOptions, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    for name, budget in (("tight", 500_000), ("ample", 10**9)):
+        train(manifest, tmp_path / name, options=replace(options, memory_budget=budget), say=said.append)
+    plans = [sentence for sentence in said if "an update holds" in sentence]
+    assert [plan.split(":")[0] for plan in plans] == ["autoencoder", "regressor"] * 2
+    assert ["in parts of 1" in plan for plan in plans] == [True, False, False, False]
+    assert load_checkpoint(tmp_path / "tight").card["options"]["autoencoder"]["accumulate"] == 2
+    assert (tmp_path / "ample" / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    with pytest.raises(DataError, match="too small"):
+        train(manifest, tmp_path / "other", options=replace(options, memory_budget=1000))
+
+
 def test_a_checkpoint_is_not_replaced_unasked_and_nothing_is_decoded_first(whole: Path, manifest: Path, options: TrainOptions) -> None:
     def fail(_event: ProgressEvent) -> None:
         raise AssertionError("work was begun")
