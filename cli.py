@@ -236,7 +236,7 @@ def train(
     precision: Annotated[Precision, typer.Option(help="What to compute in; states and losses stay float32.")] = Precision.fp32,
     memory_budget: Annotated[
         str | None,
-        typer.Option(help="What an update may hold, such as 2GiB or 800MB: picks micro-batches; results stay, up to rounding."),
+        typer.Option(help="What an update may hold, such as 2GiB or 800MB: picks micro-batches; gradients stay those of the whole batch."),
     ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also log to RUN_DIR/tensorboard; needs the tensorboard extra.")
