@@ -23,7 +23,7 @@ def figures(report: EvaluationReport) -> str:
         shown = [one for one in report.predictors if one.space == space]
         rows = [(one.predictor, *(with_interval(one.metrics[name]) for name in REGRESSION_METRICS)) for one in shown]
         unit = "standard deviations of the training split" if space == report.space else report.target
-        caption = f"In {space}; MAE in {unit}, MSE in its square; {len(report.clips)} clips ({report.part})"
+        caption = f"In {space}; MAE in {unit}, MSE in its square; {_clips(report)}"
         parts.append(data_table(("predictor", *(METRIC_NAMES[name] for name in REGRESSION_METRICS)), rows, caption))
     return "".join((*parts, _kinds(report)))
 
@@ -40,9 +40,17 @@ def compared(report: EvaluationReport) -> str:
         forest(title, f"difference, {report.space}", _forest_rows(others, name, report.space), less_is_better=less)
         for name, title, less in (("mse", "MSE: the model less this", True), ("spearman", "Spearman: the model less this", False))
     ]
-    rows = [(one.predictor, one.space, *(with_interval(one.model_less[name]) for name in COMPARED)) for one in others]
-    heads = ("model less this", "space", *(METRIC_NAMES[name] for name in COMPARED))
-    return told + chart_row((), "".join(plots)) + data_table(heads, rows, f"{len(report.clips)} clips ({report.part})") + _absent(report)
+    tables = (_compared_table(report, others, space) for space in (report.space, report.target))
+    return told + chart_row((), "".join(plots)) + "".join(tables) + _absent(report)
+
+
+def _compared_table(report: EvaluationReport, others: Sequence[PredictorFigures], space: str) -> str:
+    rows = [(one.predictor, *(with_interval(one.model_less[name]) for name in COMPARED)) for one in others if one.space == space]
+    return data_table(("model less this", *(METRIC_NAMES[name] for name in COMPARED)), rows, f"In {space}; {_clips(report)}")
+
+
+def _clips(report: EvaluationReport) -> str:
+    return f"{len(report.clips)} clips ({report.part})"
 
 
 def ablation(report: EvaluationReport) -> str:

@@ -29,7 +29,7 @@ td { white-space: nowrap; } td:first-child, .words td { white-space: normal; }
 th { font-weight: 600; vertical-align: bottom; }
 td small { display: block; color: var(--faint); white-space: nowrap; }
 .confusion td, .confusion th { padding: .5rem .9rem; text-align: center; }
-.charts { display: flex; flex-wrap: wrap; gap: 1.2rem 2rem; align-items: flex-start; }
+.charts { margin: 1rem 0; display: flex; flex-wrap: wrap; gap: 1.2rem 2rem; align-items: flex-start; }
 figure { margin: 0; width: 30rem; max-width: 100%; }
 figcaption { font-weight: 600; font-size: .92rem; margin-bottom: .2rem; }
 figure img { display: block; width: 100%; height: auto; margin-bottom: 3px; }
