@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..models.checkpoint import Checkpoint, checkpoint_sha256, load_checkpoint
 from ..runtime.cpu import available_cpus
-from ..runtime.target import Target
 from ..runtime.whisper import resolve_whisper
 from .baselines import UnlabelledClips
 from .bootstrap import Bootstrap
@@ -280,7 +279,7 @@ def _report(loaded: Checkpoint, sources: _Sources, options: EvaluateOptions, mea
         coverage=tuple(_coverage(loaded, whole, labelled.z, bootstrap)),
         outliers=tuple(outlier_sensitivity(scores, labelled.z, target)),
         outlier_errors=outlier_errors(predictors, labelled.z, target, percents=options.outliers) if options.outliers else None,
-        clips=tuple(_clip_figures(measured, target)),
+        clips=tuple(_clip_figures(measured, loaded)),
         reconstructions=measured.reconstructions,
         card=card,
     )
@@ -295,11 +294,10 @@ def _coverage(loaded: Checkpoint, whole: Sequence[Prediction], z: NDArray[np.flo
         yield from coverage_figures(said, z, bootstrap, intervals=name, nominal=loaded.intervals.coverage, chunk_s=loaded.contract.chunk_s)
 
 
-def _clip_figures(measured: _Measured, target: Target) -> Iterator[ClipFigures]:
-    for clip, z, true_class, said in zip(
-        measured.ready, measured.labelled.z, measured.labelled.classes, measured.predictions.whole, strict=True
-    ):
-        truth, predicted, low, high = target.restore([z, said.score[-1], said.quantiles[-1, 0], said.quantiles[-1, -1]]).tolist()
+def _clip_figures(measured: _Measured, loaded: Checkpoint) -> Iterator[ClipFigures]:
+    whole = with_margins(measured.predictions.whole, loaded.intervals)
+    for clip, z, true_class, said in zip(measured.ready, measured.labelled.z, measured.labelled.classes, whole, strict=True):
+        truth, predicted, low, high = loaded.target.restore([z, said.score[-1], said.quantiles[-1, 0], said.quantiles[-1, -1]]).tolist()
         yield ClipFigures(
             id=clip.id,
             duration_s=clip.duration_s,

@@ -30,7 +30,7 @@ class ClipFigures:
     """In target units, as are the next three."""
     predicted: float
     low: float
-    """Lowest and highest predicted quantile."""
+    """Ends of the interval that comes with the score, any conformal margin included."""
     high: float
     truth_z: float
     """In standardised units, as is the next one."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -84,12 +83,6 @@ class CoverageFigures:
     """In standardised units."""
 
 
-class Widening(Protocol):
-    """Moves the ends of an interval, in standardised units, by what so many chunks, or a whole clip, need."""
-
-    def __call__(self, low: float, high: float, *, chunks: int, final: bool) -> tuple[float, float]: ...
-
-
 def predictor_figures(
     predictors: Sequence[Predictor], z: NDArray[np.float64], target: Target, bootstrap: Bootstrap
 ) -> list[PredictorFigures]:
@@ -134,23 +127,21 @@ def coverage_figures(
     intervals: str,
     nominal: float,
     chunk_s: float,
-    widened: Widening | None = None,
 ) -> list[CoverageFigures]:
     """Coverage and width of the interval from the lowest to the highest quantile, at the moments of `prefix_figures`.
 
     Args:
-        predictions: of the clips.
+        predictions: of the clips, with their outermost quantiles where the interval ends.
         z: float64 (clips,), the truth in standardised units.
         bootstrap: of the same clips.
-        intervals: what the quantiles are called in the report.
+        intervals: what these intervals are called in the report.
         nominal: share of the clips that the interval claims to hold.
         chunk_s: length of a chunk.
-        widened: what is made of an interval before it is given to anyone; None leaves it as the quantiles are.
     """
     lengths = np.array([prediction.end_s[-1] for prediction in predictions])
     found = []
     for seconds in moments(lengths, chunk_s=chunk_s):
-        ends = np.array([_ends(prediction, prediction.index_at(seconds), widened) for prediction in predictions])
+        ends = np.stack([prediction.quantiles[prediction.index_at(seconds), [0, -1]] for prediction in predictions])
         inside = ((z >= ends[:, 0]) & (z <= ends[:, 1])).astype(np.float64)
         measured = bootstrap.interval(_share, inside, inside)
         width = float((ends[:, 1] - ends[:, 0]).mean())
@@ -169,11 +160,6 @@ def calibration(
     """Nominal and measured level of every quantile predicted after the whole clip."""
     last = np.stack([prediction.quantiles[-1] for prediction in predictions])
     return [LevelFigures(level, bootstrap.interval(_share_below, z, last[:, column])) for column, level in enumerate(levels)]
-
-
-def _ends(prediction: Prediction, index: int, widened: Widening | None) -> tuple[float, float]:
-    low, high = float(prediction.quantiles[index, 0]), float(prediction.quantiles[index, -1])
-    return (low, high) if widened is None else widened(low, high, chunks=index + 1, final=index + 1 == len(prediction.end_s))
 
 
 def _share_below(truth: ArrayLike, quantile: ArrayLike) -> float:

@@ -125,6 +125,12 @@ def test_figures_are_those_of_the_clips(report: EvaluationReport) -> None:
     assert report.by_seconds[-1].clips_still_running == 0
     assert report.by_seconds[-1].mse == model.metrics["mse"]
     assert len(report.calibration) == 5
+    predicted, conformal = (
+        [row for row in report.coverage if row.intervals == kind] for kind in ("as predicted", "with the conformal margin")
+    )
+    assert conformal[-1].mean_width == pytest.approx(predicted[-1].mean_width + 2 * 0.25)
+    widths = np.diff(TARGET.standardise([[clip.low, clip.high] for clip in report.clips]), axis=1)
+    assert widths.mean() == pytest.approx(conformal[-1].mean_width)
     assert {row.percent for row in report.outliers} == {0, 1, 5, 10}
 
 

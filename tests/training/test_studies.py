@@ -69,13 +69,3 @@ def test_coverage_against_seconds_is_that_of_the_interval_known_by_then() -> Non
     assert [(row.seconds, row.clips_still_running, row.nominal) for row in found] == [(2.0, 1, 0.9), (4.0, 1, 0.9), (6.0, 0, 0.9)]
     assert [row.measured.estimate for row in found] == [0.0, 0.5, 0.5]
     assert [row.mean_width for row in found] == [1.5, 2.0, 2.0]
-
-
-def test_intervals_are_widened_before_they_are_measured() -> None:
-    def widened(low: float, high: float, *, chunks: int, final: bool) -> tuple[float, float]:
-        return low - chunks, high + (10 if final else 0)
-
-    found = coverage_figures(
-        [prediction([0.0, 0.0])], np.array([5.0]), Bootstrap([None]), intervals="x", nominal=0.9, chunk_s=2.0, widened=widened
-    )
-    assert [(row.measured.estimate, row.mean_width) for row in found] == [(0.0, 3.0), (1.0, 14.0)]
