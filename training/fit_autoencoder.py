@@ -162,7 +162,7 @@ def fit_autoencoder(
         history = trainer.restore(run.load_state(STAGE))
         watched = _batches(validation, _windows(validation, options.validation_chunks, options.window_chunks, seed), options)
         held_out = list(watched)
-        baselines = _baselines(model, trainer.mean_picture(), [part for batch in held_out for part in batch.split(options.micro_batch)])
+        baselines = _baselines(model, trainer.mean_picture(), held_out)
         total = options.epochs * trainer.updates_per_epoch
         progress(ProgressEvent(STAGE, len(history) * trainer.updates_per_epoch, total))
         for epoch in range(len(history) + 1, options.epochs + 1):
@@ -437,12 +437,16 @@ def _validate(model: ConvLSTMAutoencoder, batches: Sequence[_Batch], options: Au
     model.eval()
     tally = _Tally()
     with torch.inference_mode():
-        for part in (part for batch in batches for part in batch.split(options.micro_batch)):
-            moved = _Batch(*exact.move(*part))
-            state = model.encoder.initial_state(len(moved.frames))
-            for index, step in enumerate(_steps(moved)):
-                decoded, state = _forward(model, step, _continue(state, moved.same_epoch[:, index]), exact)
-                tally.add(_loss(decoded, step, LossWeights()), [step])
+        for batch in (_Batch(*exact.move(*batch)) for batch in batches):
+            parts = batch.split(options.micro_batch)
+            states = [model.encoder.initial_state(len(part.frames)) for part in parts]
+            for index, step in enumerate(_steps(batch)):
+                of = loss_frames(step.mask, step.next_mask, model.decoder.config)
+                here, losses = slice(index, index + 1), []
+                for number, part in enumerate(parts):
+                    loss, states[number] = _chunks(model, part, states[number], here, of, replace(options, compute=exact))
+                    losses.append(loss)
+                tally.add(_added(losses), [step])
     return tally.mean()
 
 
