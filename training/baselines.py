@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import RidgeCV
 
 from ..errors import DataError
-from .fit_regressor import EmbeddedClip, LabelledClips
+from .labelled import EmbeddedClip, LabelledClips
 from .metrics import RegressionMetrics
 
 _ALPHAS = np.logspace(-2, 5, 29)

@@ -26,7 +26,7 @@ from .dataset import FailedClip, FeatureStore, ReadyClip, file_sha256, prepare_f
 from .evaluation import Prediction, Predictions, evaluate_predictions, final_scores, predict_all, with_margins
 from .evaluation_report import ClipFigures, EvaluationReport
 from .fit_autoencoder import embed_clip
-from .fit_regressor import EmbeddedClip, LabelledClips
+from .labelled import EmbeddedClip, LabelledClips
 from .metrics import standardised_space
 from .outlier_errors import outlier_errors, outlier_sensitivity
 from .overlap import Overlap, TrainedClips, find_overlap

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..models.dual_transformer import DualTransformer
 from ..runtime.intervals import ConformalIntervals
 from ..runtime.target import Target
-from .fit_regressor import EmbeddedClip, LabelledClips, collate
+from .labelled import EmbeddedClip, LabelledClips, collate
 from .metrics import (
     ClassMetrics,
     IntervalMetrics,

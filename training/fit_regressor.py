@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from ..errors import DataError
 from ..models.dual_transformer import DualTransformer, FusionOutput, modality_dropout
 from .compute import Compute
+from .labelled import EmbeddedClip, FusionInputs, LabelledClips, collate
+from .linear_start import start_at_ridge
 from .losses import Loss, pinball
 from .memory import MemoryPlan, peak_bytes, plan_memory, weights_of
 from .metrics import spearman
@@ -78,51 +80,6 @@ class RegressorOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddedClip:
-    """A clip of N chunks as the dual Transformer takes it."""
-
-    visual: NDArray[np.float32]
-    """float32 (N, Dv)."""
-    visual_mask: NDArray[np.bool_]
-    """bool (N,)."""
-    audio: NDArray[np.float32]
-    """float32 (N, Da)."""
-    audio_mask: NDArray[np.bool_]
-    """bool (N,)."""
-    end_s: NDArray[np.float64]
-    """float64 (N,): seconds seen after each chunk."""
-
-    def starting_at(self, chunk: int) -> EmbeddedClip:
-        """The clip without its first chunks."""
-        return EmbeddedClip(*(getattr(self, field.name)[chunk:] for field in fields(self)))
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledClips:
-    """Clips and what is known of their success."""
-
-    clips: Sequence[EmbeddedClip]
-    z: NDArray[np.float64]
-    """float64 (clips,): targets in standardised units."""
-    classes: NDArray[np.int64]
-    """int64 (clips,): classes 0..K-1 of the training split."""
-
-    def present(self) -> tuple[Tensor, Tensor]:
-        """Embeddings of every chunk that has pictures, and of every one that has sound: float32 (chunks, Dv) and (chunks, Da)."""
-        visual = np.concatenate([clip.visual[clip.visual_mask] for clip in self.clips])
-        audio = np.concatenate([clip.audio[clip.audio_mask] for clip in self.clips])
-        return torch.from_numpy(visual), torch.from_numpy(audio)
-
-    def batch(self, rows: NDArray[np.int64]) -> tuple[FusionInputs, Tensor, Tensor]:
-        """Some of the clips as tensors: inputs, z float32 (B,), classes int64 (B,)."""
-        return collate([self.clips[row] for row in rows]), *self.labels(rows)
-
-    def labels(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """The targets of some of the clips: z float32 (B,) and classes int64 (B,)."""
-        return torch.from_numpy(self.z[rows].astype(np.float32)), torch.from_numpy(self.classes[rows])
-
-
-@dataclass(frozen=True, slots=True)
 class RegressorEpoch:
     """One line of the loss curve; losses are in standardised units, over every prefix of every clip."""
 
@@ -146,25 +103,6 @@ class RegressorReport:
 
     def to_json(self) -> dict[str, Any]:
         return {"history": [asdict(epoch) for epoch in self.history], "best_epoch": self.best_epoch}
-
-
-class FusionInputs(NamedTuple):
-    """A batch of clips, padded on the right; the fields are the model's arguments in their order."""
-
-    visual: Tensor
-    """float32 (B, N, Dv)."""
-    audio: Tensor
-    """float32 (B, N, Da)."""
-    visual_mask: Tensor
-    """float32 (B, N)."""
-    audio_mask: Tensor
-    """float32 (B, N)."""
-    chunk_mask: Tensor
-    """float32 (B, N)."""
-
-    def split(self, rows: int) -> list[FusionInputs]:
-        """Micro-batches of so many clips; the last may be smaller."""
-        return [FusionInputs(*(tensor[first : first + rows] for tensor in self)) for first in range(0, len(self.visual), rows)]
 
 
 def fit_regressor(
@@ -254,25 +192,6 @@ def plan_regressor(model: DualTransformer, options: RegressorOptions, budget_byt
     return plan_memory(budget_bytes, batch=options.batch, checkpointing=(0,), peak_of=peak_of)
 
 
-def collate(clips: Sequence[EmbeddedClip]) -> FusionInputs:
-    """Pads clips on the right to the longest of them."""
-    longest = max(len(clip.visual) for clip in clips)
-
-    def padded(arrays: Sequence[NDArray[Any]]) -> Tensor:
-        whole = np.zeros((len(arrays), longest, *arrays[0].shape[1:]), dtype=np.float32)
-        for row, array in zip(whole, arrays, strict=True):
-            row[: len(array)] = array
-        return torch.from_numpy(whole)
-
-    return FusionInputs(
-        visual=padded([clip.visual for clip in clips]),
-        audio=padded([clip.audio for clip in clips]),
-        visual_mask=padded([clip.visual_mask for clip in clips]),
-        audio_mask=padded([clip.audio_mask for clip in clips]),
-        chunk_mask=padded([np.ones(len(clip.visual)) for clip in clips]),
-    )
-
-
 def regressor_loss(
     output: FusionOutput, chunk_mask: Tensor, z: Tensor, classes: Tensor, *, levels: Sequence[float], options: RegressorOptions
 ) -> Tensor:
@@ -343,9 +262,9 @@ class _Trainer:
         return State(tensors, {"history": [asdict(line) for line in self.history]})
 
     def restore(self, state: State | None) -> None:
-        """Takes up a saved state; where there is none, fits the model's input norms to the training clips."""
+        """Takes up a saved state; where there is none, starts at the ridge regressions of the training clips."""
         if state is None:
-            self.model.standardise_inputs(*self.clips.present())
+            start_at_ridge(self.model, self.clips)
             return
         restore_module(self.model, state.tensors, "model")
         self._updates.restore(state.tensors)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .bootstrap import Bootstrap, ConfidenceInterval
 from .clips import ClipRow
-from .fit_regressor import EmbeddedClip
+from .labelled import EmbeddedClip
 from .metrics import REGRESSION_METRICS
 from .studies import COMPARED
 

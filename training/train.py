@@ -38,7 +38,8 @@ from .evaluation import Evaluation, evaluate, predict, predict_all
 from .fit_autoencoder import STAGE as AUTOENCODER
 from .fit_autoencoder import AutoencoderOptions, AutoencoderReport, embed_clip, fit_autoencoder, plan_autoencoder
 from .fit_regressor import STAGE as REGRESSOR
-from .fit_regressor import EmbeddedClip, LabelledClips, RegressorOptions, RegressorReport, fit_regressor, plan_regressor
+from .fit_regressor import RegressorOptions, RegressorReport, fit_regressor, plan_regressor
+from .labelled import EmbeddedClip, LabelledClips
 from .metrics import both_spaces
 from .near_duplicates import Cluster, cluster_names, near_duplicates
 from .overlap import TRAINED_CLIPS_FILE, TrainedClips

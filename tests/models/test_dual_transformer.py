@@ -217,8 +217,25 @@ def test_standardised_inputs_have_mean_0_and_deviation_1_but_where_they_hardly_v
 def test_a_modality_that_no_clip_has_leaves_its_input_norm_alone() -> None:
     fusion = DualTransformer(CONFIG)
     fusion.standardise_inputs(torch.randn(3, fusion.config.visual_dim), torch.zeros(0, fusion.config.audio_dim))
-    assert torch.equal(fusion.audio.norm.weight, torch.ones(fusion.config.audio_dim))
-    assert not torch.equal(fusion.visual.norm.weight, torch.ones(fusion.config.visual_dim))
+    assert torch.equal(fusion.audio.norm.deviation, torch.ones(fusion.config.audio_dim))
+    assert not torch.equal(fusion.visual.norm.deviation, torch.ones(fusion.config.visual_dim))
+
+
+def test_a_linear_start_scores_as_the_linear_model_does_on_every_prefix() -> None:
+    torch.manual_seed(0)
+    fusion = DualTransformer(CONFIG).eval()
+    visual, audio, seen, heard, exists = clips(3, 6)
+    fusion.standardise_inputs(visual.flatten(0, 1), audio.flatten(0, 1))
+    weights = [torch.randn(size + 1) for size in (CONFIG.visual_dim, CONFIG.audio_dim, CONFIG.visual_dim + CONFIG.audio_dim)]
+    fusion.start_linear(*weights)
+    with torch.no_grad():
+        heads = fusion(visual, audio, torch.ones_like(seen), torch.ones_like(heard), exists).head_scores
+        v, a = fusion.visual.norm(visual), fusion.audio.norm(audio)
+    for k in range(6):
+        means = v[:, : k + 1].mean(dim=1), a[:, : k + 1].mean(dim=1)
+        rows = (*means, torch.cat(means, dim=1))
+        expected = torch.stack([row @ weight[:-1] + weight[-1] for row, weight in zip(rows, weights, strict=True)], dim=1)
+        torch.testing.assert_close(heads[:, k], expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("config", [CONFIG, ORDINAL], ids=["softmax", "ordinal"])

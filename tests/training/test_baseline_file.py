@@ -13,7 +13,7 @@ import pytest
 from shortcast.errors import DataError
 from shortcast.training.baseline_file import BASELINES_FILE, FittedBaselines, load_baselines, save_baselines
 from shortcast.training.baselines import UnlabelledClips, fit_baselines
-from shortcast.training.fit_regressor import EmbeddedClip, LabelledClips
+from shortcast.training.labelled import EmbeddedClip, LabelledClips
 
 AUTHORS = [*"aabbccddee"]
 

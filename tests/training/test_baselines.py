@@ -9,7 +9,7 @@ import pytest
 
 from shortcast.errors import DataError
 from shortcast.training.baselines import AuthorMean, Baseline, Ridge, UnlabelledClips, fit_baselines
-from shortcast.training.fit_regressor import EmbeddedClip, LabelledClips
+from shortcast.training.labelled import EmbeddedClip, LabelledClips
 
 DV, DA = 4, 3
 

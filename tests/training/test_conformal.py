@@ -9,7 +9,7 @@ from shortcast.runtime.intervals import ConformalIntervals, IntervalMargin
 from shortcast.runtime.target import Target
 from shortcast.training.conformal import conformal_margin, fit_intervals
 from shortcast.training.evaluation import Prediction, Predictions, evaluate_predictions, with_margins
-from shortcast.training.fit_regressor import LabelledClips
+from shortcast.training.labelled import LabelledClips
 
 LEVELS = (0.05, 0.5, 0.95)
 NORMAL_90 = 1.6449

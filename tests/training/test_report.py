@@ -17,7 +17,7 @@ from shortcast.training.companions import Absent
 from shortcast.training.dataset import FailedClip
 from shortcast.training.evaluation import Prediction, Predictions, evaluate_predictions
 from shortcast.training.evaluation_report import ClipFigures, EvaluationReport
-from shortcast.training.fit_regressor import LabelledClips
+from shortcast.training.labelled import LabelledClips
 from shortcast.training.metrics import standardised_space
 from shortcast.training.outlier_errors import outlier_errors, outlier_sensitivity
 from shortcast.training.overlap import Overlap

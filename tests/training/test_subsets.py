@@ -11,7 +11,7 @@ import pytest
 from shortcast.errors import DataError
 from shortcast.training.bootstrap import Bootstrap
 from shortcast.training.clips import ClipRow
-from shortcast.training.fit_regressor import EmbeddedClip
+from shortcast.training.labelled import EmbeddedClip
 from shortcast.training.subsets import FEWEST, Subset, subset_figures, subsets
 
 
