@@ -107,7 +107,7 @@ def outlier_errors(
     spread = float(raw.std()) or 1.0
     spaces = (
         (standardised_space(target), "standard deviations of the training split", np.asarray, 1.0),
-        (target.name, f"standard deviations of these clips ({spread:.4g} {target.name})", target.restore, spread),
+        (target.name, f"standard deviations of these clips ({_readable(spread)} {target.name})", target.restore, spread),
     )
     rows = []
     for space, unit, restore, scale in spaces:
@@ -127,3 +127,7 @@ def _kept(distance: Numbers, percent: float) -> NDArray[np.bool_]:
     left_out = int(np.ceil(percent / 100 * len(distance)))
     kept[np.argsort(np.abs(distance), kind="stable")[len(distance) - left_out :]] = False
     return kept
+
+
+def _readable(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.4g}"
