@@ -227,6 +227,19 @@ def train(
         list[VideoNetwork] | None,
         typer.Option(help="Also train this video network on the same split, for comparison; may be given again."),
     ] = None,
+    video_size: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Frames, height and width that video networks are shown; for one alone: r3d_18=8x112x64.", show_default="16x112x64"
+        ),
+    ] = None,
+    video_epochs: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="At most so many epochs of video networks; for one alone: r3d_18=5.", show_default="small3d=20, r3d_18=3, swin3d_t=4"
+        ),
+    ] = None,
+    ablations: Annotated[bool, typer.Option("--ablations", help="Also train the model on one modality alone.")] = False,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes that read clips.", show_default="the CPU quota")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads PyTorch computes with.", show_default="the CPU quota")] = None,
@@ -252,15 +265,13 @@ def train(
     """
     from .display import StageBars, class_table, coverage_table, folds_table, training_table
     from .models.dual_transformer import FusionConfig
-    from .models.video_baselines import VideoConfig
     from .training.compute import Compute
     from .training.fit_autoencoder import AutoencoderOptions
     from .training.fit_regressor import RegressorOptions
-    from .training.fit_video_baseline import VideoBaselineOptions
     from .training.memory import parse_size
     from .training.train import TrainOptions
     from .training.train import train as train_model
-    from .training.video_comparison import VideoPlan
+    from .training.video_comparison import plan_videos
 
     compute = Compute.choose(device.value, precision.value)
     options = TrainOptions(
@@ -272,9 +283,10 @@ def train(
         fusion=FusionConfig(classes=classes, class_head=class_head.value),
         regressor=RegressorOptions(epochs=epochs, score_loss=loss, compute=compute),
         split=split,
-        videos=tuple(
-            VideoPlan(VideoConfig(network.value), VideoBaselineOptions(compute=compute)) for network in dict.fromkeys(video_baseline or ())
+        videos=plan_videos(
+            [network.value for network in video_baseline or ()], sizes=video_size or (), epochs=video_epochs or (), compute=compute
         ),
+        ablations=ablations,
         folds=folds,
         run_dir=run_dir,
         features_dir=features_dir,

@@ -1,13 +1,14 @@
 """Video networks that score a clip from its frames alone: what the ConvLSTM and the dual Transformer are compared with.
 
 Every network is given the same input: 16 frames spread evenly over the real frames of the whole clip, each scaled to fit inside
-112x112 and letterboxed. A 160x96 picture becomes 112x67, whole, between bars of the mean colour. Cost for one clip (2 FLOP a
-multiply-add, convolutions and matrix products only; torchvision's networks are counted with a head of one output):
+112x112, or another size, and letterboxed. A 160x96 picture becomes 112x67, whole, between bars of the mean colour. Cost for one clip at
+112x112 and at 112x64 (2 FLOP a multiply-add, convolutions and matrix products only; torchvision's networks are counted with a head of
+one output):
 
-    network     parameters   MFLOP   what
-    small3d        292,209     434   four strided 3x3x3 convolutions, group normalisation, mean over what is left
-    r3d_18      33,166,785   81393   torchvision's 3D ResNet (Tran et al. 2018, arXiv 1711.11248)
-    swin3d_t    27,851,239   22726   torchvision's Video Swin (Liu et al. 2022, arXiv 2106.13230)
+    network     parameters   MFLOP    112x64   what
+    small3d        292,209     434       248   four strided 3x3x3 convolutions, group normalisation, mean over what is left
+    r3d_18      33,166,785   81393     46510   torchvision's 3D ResNet (Tran et al. 2018, arXiv 1711.11248)
+    swin3d_t    27,851,239   22726     13630   torchvision's Video Swin (Liu et al. 2022, arXiv 2106.13230)
 
 They start from random weights, unless a file of pretrained ones is at hand.
 """

@@ -52,6 +52,8 @@ class BaselineFigures:
     """What a baseline is worth on one split."""
 
     predictor: str
+    kind: str
+    """What sort of predictor it is, in words; see `training.studies`."""
     metrics: list[RegressionMetrics]
     """One entry per space."""
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ..models.video_baselines import VIDEO_NETWORKS
+from .ablations import TrainedVariant, Variant, load_variant, variant_identity
 from .baseline_file import BASELINES_FILE, load_baselines
 from .baselines import UnlabelledClips
 from .dataset import FeatureStore, ReadyClip
+from .evaluation import Prediction, final_scores
+from .labelled import EmbeddedClip
 from .run import CONFIG_FILE, read_run_config, run_identity
-from .studies import TRAIN_MEAN, Predictor
-from .video_comparison import load_video, video_identity
-
-FITTED = "fitted on the training split"
-"""Kind of the predictors in `baselines.json`."""
-VIDEO = "a video network trained on the pictures of the training split"
-"""Kind of the networks of `video_comparison`."""
+from .studies import FITTED, TRAIN_MEAN, VIDEO, Predictor
+from .video_comparison import TrainedVideo, load_video, video_identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +28,26 @@ class Absent:
 
 
 @dataclass(frozen=True, slots=True)
+class VariantPredictions:
+    """A variant of the model, and what it says of the clips after every chunk."""
+
+    trained: TrainedVariant
+    predictions: Sequence[Prediction]
+
+
+@dataclass(frozen=True, slots=True)
 class Companions:
     """Predictors for the same clips."""
 
     predictors: tuple[Predictor, ...] = ()
     absent: tuple[Absent, ...] = ()
+    variants: tuple[VariantPredictions, ...] = ()
+    """Those of the predictors that are variants of the model."""
+    videos: tuple[TrainedVideo, ...] = ()
+    """Those of the predictors that are video networks."""
 
     def __add__(self, other: Companions) -> Companions:
-        return Companions(self.predictors + other.predictors, self.absent + other.absent)
+        return Companions(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +97,34 @@ def fitted_baselines(run: TrainingRun, clips: UnlabelledClips) -> Companions:
     return Companions(tuple(Predictor(baseline.name, FITTED, baseline.predict(clips)) for baseline in shown))
 
 
+def model_variants(run: TrainingRun, card: Mapping[str, Any], wanted: Sequence[Variant], clips: Sequence[EmbeddedClip]) -> Companions:
+    """The variants of the model that `shortcast train --ablations` trained.
+
+    Args:
+        run: the model's run.
+        card: the model's; it names the variants that were trained with it.
+        wanted: those that there might be.
+        clips: the evaluated clips, whole.
+
+    Raises:
+        DataError: what a variant left is damaged.
+    """
+    if run.config is None:
+        return Companions(absent=(Absent("separately trained variants", run.why),))
+    found = Companions()
+    for variant in wanted:
+        named = card.get("ablations", {}).get(variant.name)
+        why = _why_not(variant_identity(run.path, variant.name), named, "--ablations")
+        if why:
+            found += Companions(absent=(Absent(variant.predictor, why),))
+            continue
+        trained = load_variant(run.path, variant.name)
+        said = trained.predict(clips)
+        own = Predictor(variant.predictor, variant.kind, final_scores(said))
+        found += Companions(predictors=(own,), variants=(VariantPredictions(trained, said),))
+    return found
+
+
 def video_networks(run: TrainingRun, card: Mapping[str, Any], store: FeatureStore, clips: Sequence[ReadyClip]) -> Companions:
     """The video networks that `shortcast train --video-baseline` trained.
 
@@ -103,16 +141,18 @@ def video_networks(run: TrainingRun, card: Mapping[str, Any], store: FeatureStor
         return Companions(absent=(Absent("video networks", run.why),))
     found = Companions()
     for network in VIDEO_NETWORKS:
-        why = _why_not(network, video_identity(run.path, network), card.get("video_networks", {}).get(network))
+        named = card.get("video_networks", {}).get(network)
+        why = _why_not(video_identity(run.path, network), named, f"--video-baseline {network}")
         if why:
             found += Companions(absent=(Absent(network, why),))
         else:
-            found += Companions(predictors=(Predictor(network, VIDEO, load_video(run.path, network).predict(store, clips)),))
+            trained = load_video(run.path, network)
+            found += Companions(predictors=(Predictor(network, VIDEO, trained.predict(store, clips)),), videos=(trained,))
     return found
 
 
-def _why_not(network: str, there: str | None, named: str | None) -> str:
+def _why_not(there: str | None, named: str | None, option: str) -> str:
     """Why a network cannot be compared with; empty where it can."""
     if there is None:
-        return f"not trained; `shortcast train ... --video-baseline {network}` does"
+        return f"not trained; `shortcast train ... {option}` does"
     return "" if there == named else "its folder in the run directory is not the one that the model's card names"

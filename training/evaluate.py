@@ -18,22 +18,25 @@ from ..errors import DataError
 from ..models.checkpoint import Checkpoint, checkpoint_sha256, load_checkpoint
 from ..runtime.cpu import available_cpus
 from ..runtime.whisper import resolve_whisper
+from .ablations import variants
 from .baselines import UnlabelledClips
 from .bootstrap import Bootstrap
 from .clips import SPLITS, ClipRow, read_manifest
-from .companions import FITTED, Companions, TrainingRun, fitted_baselines, video_networks
+from .companions import Companions, TrainingRun, fitted_baselines, model_variants, video_networks
 from .dataset import FailedClip, FeatureStore, ReadyClip, file_sha256, prepare_features
 from .evaluation import Prediction, Predictions, evaluate_predictions, final_scores, predict_all, with_margins
 from .evaluation_report import ClipFigures, EvaluationReport
 from .fit_autoencoder import embed_clip
 from .labelled import EmbeddedClip, LabelledClips
 from .metrics import standardised_space
+from .networks import network_figures
 from .outlier_errors import outlier_errors, outlier_sensitivity
 from .overlap import Overlap, TrainedClips, find_overlap
 from .reconstruction import Reconstruction, reconstruct
 from .run import Progress, ProgressEvent, silent, torch_threads
 from .splits import Split, split_clips
 from .studies import (
+    FITTED,
     MASKED,
     MODEL,
     TRAIN_MEAN,
@@ -196,6 +199,7 @@ def _measure(loaded: Checkpoint, sources: _Sources, values: Mapping[str, float],
     store = FeatureStore(sources.features_dir, loaded.contract)
     labelled = _label(loaded, store, ready, np.array([values[clip.id] for clip in ready]), progress)
     companions = fitted_baselines(sources.run, UnlabelledClips(labelled.clips, [row.author for row in rows]))
+    companions += model_variants(sources.run, loaded.card, variants(loaded.fusion.config), labelled.clips)
     companions += video_networks(sources.run, loaded.card, store, ready)
     redrawn = (reconstruct(loaded.autoencoder, clip.id, store.load(clip.sha256)) for clip in _spread(ready, options.examples))
     reconstructions = tuple(one for one in redrawn if one is not None)
@@ -273,6 +277,7 @@ def _report(loaded: Checkpoint, sources: _Sources, options: EvaluateOptions, mea
         figures=evaluate_predictions(measured.predictions, labelled, target, levels, loaded.intervals),
         predictors=tuple(predictor_figures(predictors, labelled.z, target, bootstrap)),
         absent=measured.companions.absent,
+        networks=network_figures(loaded, measured.companions),
         subsets=tuple(subset_figures(parts, scores, labelled.z, lambda kept: measured.bootstrap(options, kept))),
         by_seconds=tuple(prefix_figures(whole, labelled.z, bootstrap, chunk_s=loaded.contract.chunk_s)),
         calibration=tuple(calibration(whole, labelled.z, levels, bootstrap)),

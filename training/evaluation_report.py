@@ -10,6 +10,7 @@ from .. import __version__
 from .companions import Absent
 from .dataset import FailedClip
 from .evaluation import Evaluation
+from .networks import NetworkFigures
 from .outlier_errors import OutlierErrors, OutlierFigures
 from .overlap import Overlap
 from .reconstruction import Reconstruction
@@ -71,6 +72,8 @@ class EvaluationReport:
     """The model first, in standardised units and then in the target's."""
     absent: tuple[Absent, ...]
     """What the model could not be compared with."""
+    networks: tuple[NetworkFigures, ...]
+    """The model first, then those trained beside it."""
     subsets: tuple[SubsetFigures, ...]
     by_seconds: tuple[PrefixFigures, ...]
     calibration: tuple[LevelFigures, ...]
@@ -90,6 +93,7 @@ class EvaluationReport:
         plain |= {"trained_on": self.trained_on, "trained_split": self.trained_split, "overlap": asdict(self.overlap)}
         plain |= {"figures": self.figures.to_json(), "reconstructions": [one.to_json() for one in self.reconstructions]}
         plain |= {"outlier_errors": asdict(self.outlier_errors) if self.outlier_errors else None}
-        for name in ("failed", "predictors", "absent", "subsets", "by_seconds", "calibration", "coverage", "outliers", "clips"):
+        lists = ("failed", "predictors", "absent", "networks", "subsets", "by_seconds", "calibration", "coverage", "outliers")
+        for name in (*lists, "clips"):
             plain[name] = [asdict(one) for one in getattr(self, name)]
         return {**plain, "card": dict(self.card)}

@@ -66,7 +66,7 @@ def page(report: EvaluationReport) -> str:
         ("calibration", "Calibration of the quantiles", calibration(report)),
         ("classes", "Classes", classes(report)),
         ("outliers", "What outliers do to the error", outliers(report)),
-        ("training", "Loss over epochs", training(report.card)),
+        ("training", "Loss over epochs", training(report)),
         ("pictures", "What the autoencoder redraws", pictures(report)),
         ("method", "How it was measured", _method(report)),
     )

@@ -58,7 +58,8 @@ def ablation(report: EvaluationReport) -> str:
     shown = [one for one in report.predictors if one.space == report.space and (one.kind in ABLATION or one.predictor == TRAIN_MEAN)]
     told = (
         f"<p>The same clips ({len(report.clips)}, {escape(report.part)}) seen by pictures and sound, by either alone, and by neither "
-        f"({TRAIN_MEAN}). A model with one modality masked was trained to do without it (modality dropout), but not for that alone.</p>"
+        f"({TRAIN_MEAN}). &ldquo;Alone&rdquo; masks the other modality of the model itself, which was trained to do without it now and "
+        "then (modality dropout); &ldquo;trained on ... alone&rdquo; is a network of the same make that never had the other.</p>"
     )
     plots = (
         dots(METRIC_NAMES[name], f"{METRIC_NAMES[name]}, {report.space}", [ForestRow(one.predictor, one.metrics[name]) for one in shown])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -13,15 +13,51 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .evaluation_report import EvaluationReport
+from .networks import NetworkFigures
 from .plots import Chart, Series
 from .reconstruction import Reconstruction
-from .report_html import REFERENCE, chart_row
+from .report_html import REFERENCE, chart_row, data_table
+from .studies import VIDEO
 
 
-def training(card: Mapping[str, Any]) -> str:
-    """Loss curves from the model's card, which is free JSON: what is not there is not drawn."""
+def training(report: EvaluationReport) -> str:
+    """Loss curves of every network. The model's are in its card, which is free JSON: what is not there is not drawn."""
+    card = report.card
     charts = [*_autoencoder_charts(card.get("autoencoder", {})), *_regressor_charts(card.get("regressor", {}))]
-    return chart_row(charts) if charts else "<p>The model's card has no loss curve.</p>"
+    drawn = chart_row(charts) if charts else "<p>The model's card has no loss curve.</p>"
+    beside = report.networks[1:]
+    return drawn + chart_row(map(_loss_chart, beside)) + _networks(report.networks) if beside else drawn
+
+
+def _loss_chart(network: NetworkFigures) -> Chart:
+    epochs = [line.epoch for line in network.history]
+    series = (
+        Series("train", epochs, [line.train for line in network.history]),
+        Series("validation", epochs, [line.validation for line in network.history], colour=1),
+    )
+    label = "Huber loss, standardised units" if network.kind == VIDEO else "objective, standardised units"
+    return Chart(network.predictor, "epoch", label, series, from_zero=True)
+
+
+def _networks(networks: Sequence[NetworkFigures]) -> str:
+    rows = [
+        (
+            one.predictor,
+            one.shown,
+            f"{one.parameters:,}",
+            str(len(one.history) or "-"),
+            "-" if one.best_epoch is None else str(one.best_epoch),
+            "-" if one.seconds is None else f"{one.seconds:,.0f}",
+        )
+        for one in networks
+    ]
+    told = (
+        "<p>Each network starts from random weights and ends with those of the epoch whose validation loss was lowest. Seconds are those "
+        "of the process that ended a training: one that was stopped and taken up again took longer. Parameters of the encoders that make "
+        "embeddings are not counted.</p>"
+    )
+    heads = ("network", "what it is shown of a clip", "parameters", "epochs", "kept", "seconds (s)")
+    return told + data_table(heads, rows, "Networks that were trained", words=True)
 
 
 def _autoencoder_charts(told: Mapping[str, Any]) -> Iterator[Chart]:

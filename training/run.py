@@ -7,6 +7,8 @@
                               weights, optimiser moments and history of the last whole epoch
       tensorboard/            the log as TensorBoard events, where they were asked for (`training.tensorboard`)
       baselines.json          what needs no training loop, fitted on the training split (`baseline_file`)
+      ablation-NAME/ video-NAME/
+                              networks trained for comparison (`side_run`)
       folds/1/ ...            a run directory for each fold of a cross-validation, and report.json
       features/               the cache of decoded clips (`dataset.FeatureStore`), unless it is kept elsewhere
 

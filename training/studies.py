@@ -21,8 +21,12 @@ TRAIN_MEAN = "the training mean"
 """Names of two predictors that every evaluation has."""
 COMPARED = ("mse", "mae", "r2", "spearman")
 """Metrics in which the model is compared with every other predictor."""
-WHOLE, MASKED = "the model", "the same model, one modality masked"
-ABLATION = (WHOLE, MASKED, "trained on one modality")
+FITTED = "fitted on the training split"
+"""Kind of the predictors in `baselines.json`."""
+VIDEO = "a video network trained on the pictures of the training split"
+"""Kind of the networks of `video_comparison`."""
+WHOLE, MASKED, ONE_MODALITY = "the model", "the same model, one modality masked", "trained on one modality"
+ABLATION = (WHOLE, MASKED, ONE_MODALITY)
 """Kinds of predictors that show what each modality is worth."""
 
 

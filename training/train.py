@@ -27,6 +27,7 @@ from ..runtime.cpu import available_cpus
 from ..runtime.intervals import ConformalIntervals
 from ..runtime.target import Target
 from ..runtime.whisper import WhisperWeights, resolve_whisper
+from .ablations import TrainedVariant, TrainingClips, train_variant, variant_identity, variants
 from .baseline_file import FittedBaselines, save_baselines
 from .baselines import Baseline, BaselineFigures, UnlabelledClips, fit_baselines
 from .clips import read_manifest
@@ -34,7 +35,7 @@ from .compute import decisive
 from .conformal import fit_intervals
 from .cross_validate import CrossValidation, FoldOptions, FoldResult, cross_validate, fold_kind, fold_splits
 from .dataset import FailedClip, FeatureStore, ReadyClip, StoredClips, file_sha256, prepare_features
-from .evaluation import Evaluation, evaluate, predict, predict_all
+from .evaluation import Evaluation, evaluate, final_scores, predict, predict_all
 from .fit_autoencoder import STAGE as AUTOENCODER
 from .fit_autoencoder import AutoencoderOptions, AutoencoderReport, embed_clip, fit_autoencoder, plan_autoencoder
 from .fit_regressor import STAGE as REGRESSOR
@@ -45,6 +46,7 @@ from .near_duplicates import Cluster, cluster_names, near_duplicates
 from .overlap import TRAINED_CLIPS_FILE, TrainedClips
 from .run import Progress, ProgressEvent, RunDirectory, State, run_identity, silent, torch_threads
 from .splits import Crossing, Split, crossings_of, leakage_of_split, split_clips
+from .studies import FITTED, VIDEO, Predictor
 from .targets import fit_target, target_values
 from .tensorboard import mirrored, require_tensorboard
 from .video_comparison import TrainedVideo, VideoClips, VideoPlan, train_video, video_identity
@@ -74,6 +76,8 @@ class TrainOptions:
 
     videos: tuple[VideoPlan, ...] = ()
     """Video networks to train on the same split after the model, for comparison; the model is the same with and without them."""
+    ablations: bool = False
+    """Train the variants of `training.ablations` on the same embeddings and split, for comparison; the model is the same all the same."""
     folds: int | None = None
     """Cross-validate with so many folds before the final model is trained, which they do not change; see `training.cross_validate`."""
     run_dir: Path | None = None
@@ -135,7 +139,7 @@ class TrainReport:
     held_out: Evaluation
     """Figures of the test split, which nothing before has looked at."""
     baselines: tuple[BaselineFigures, ...]
-    """Of the same test split."""
+    """Of the same test split: baselines, and networks trained for comparison."""
     cross_validation: CrossValidation | None
     """Figures over all clips, each predicted out of fold; None where no folds were asked for."""
     seconds: Mapping[str, float]
@@ -202,6 +206,7 @@ def train(
             work.embed_clips()
             regressor = work.fit_regressor()
         work.fit_baselines()
+        work.train_variants()
         work.train_videos()
         work.fit_intervals()
         held_out = work.evaluate()
@@ -219,6 +224,7 @@ class _Work:
     failed: list[FailedClip]
     embedded: dict[str, EmbeddedClip]
     baselines: tuple[Baseline, ...]
+    variants: tuple[TrainedVariant, ...]
     videos: tuple[TrainedVideo, ...]
     intervals: ConformalIntervals
 
@@ -335,6 +341,23 @@ class _Work:
             self.baselines = fit_baselines(self._labelled("train"), authors)
             save_baselines(self.run_dir, FittedBaselines(run_identity(self._config()), len(authors), self.baselines))
 
+    def train_variants(self) -> None:
+        """Trains the variants of the dual Transformer that were asked for, or takes up what is there of them."""
+        options, clips = self.options, TrainingClips(self._labelled("train"), self._labelled("val"))
+        with self._timed("ablations"):
+            self.variants = tuple(
+                train_variant(
+                    self.run_dir,
+                    variant,
+                    clips,
+                    options=options.regressor,
+                    seed=options.seed,
+                    resume=options.resume,
+                    progress=self.progress,
+                )
+                for variant in (variants(self.fusion.config) if options.ablations else ())
+            )
+
     def train_videos(self) -> None:
         """Trains the video networks that were asked for, or takes up what is there of them."""
         train, val = (VideoClips(self.store, self.clips[part], self._labelled(part).z) for part in ("train", "val"))
@@ -425,6 +448,7 @@ class _Work:
             **{key: told[key] for key in ("classes", "split", "crossings", "near_duplicates", "hours")},
             **{key: told[key] for key in ("autoencoder", "regressor", "held_out", "baselines", "cross_validation", "seconds")},
             "run_sha256": run_identity(self._config()),
+            "ablations": {one.variant.name: variant_identity(self.run_dir, one.variant.name) for one in self.variants},
             "video_networks": {video.name: video_identity(self.run_dir, video.name) for video in self.videos},
             "clips_left_out": len(self.failed),
             "options": {name: asdict(getattr(self.options, name)) for name in ("autoencoder", "regressor")},
@@ -439,9 +463,12 @@ class _Work:
     def _held_out_baselines(self) -> tuple[BaselineFigures, ...]:
         labelled = self._labelled("test")
         clips = UnlabelledClips(labelled.clips, [self.rows[clip.id].author for clip in self.clips["test"]])
-        scores = {one.name: one.predict(clips) for one in self.baselines}
-        scores |= {video.name: video.predict(self.store, self.clips["test"]) for video in self.videos}
-        return tuple(BaselineFigures(name, both_spaces(self.target, labelled.z, each)) for name, each in scores.items())
+        found = [
+            *(Predictor(one.name, FITTED, one.predict(clips)) for one in self.baselines),
+            *(Predictor(one.variant.predictor, one.variant.kind, final_scores(one.predict(labelled.clips))) for one in self.variants),
+            *(Predictor(video.name, VIDEO, video.predict(self.store, self.clips["test"])) for video in self.videos),
+        ]
+        return tuple(BaselineFigures(one.name, one.kind, both_spaces(self.target, labelled.z, one.scores)) for one in found)
 
     def _split(self) -> Split:
         """By near-duplicates as far as they are known: at first nobody has looked at a picture."""

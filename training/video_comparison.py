@@ -1,18 +1,10 @@
-"""Video networks trained on a run's own clips and split, so that its model can be set beside them.
-
-RUN/video-small3d/
-  config.json    the network, how it is trained, and on what
-  result.json    the loss curve; there once training has ended
-  model.safetensors     weights of the best epoch
-  log.jsonl, video-small3d.safetensors    while training goes on
-"""
+"""Video networks trained on a run's own clips and split, each in `RUN/video-NAME/` (see `side_run`), to be set beside its model."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,17 +12,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 
 from ..errors import CheckpointError, DataError
 from ..models.video_baselines import VIDEO_NETWORKS, VideoConfig, VideoRegressor
-from .compute import decisive
+from .compute import Compute, decisive
 from .dataset import FeatureStore, ReadyClip, StoredClips
 from .fit_video_baseline import LabelledVideos, VideoBaselineOptions, VideoBaselineReport, fit_video_baseline, predict_videos, stage_of
-from .run import Progress, RunDirectory, read_run_config, replace_file, run_identity, silent
+from .run import Progress, silent
+from .side_run import SideRun
 
-_RESULT, _WEIGHTS = "result.json", "model.safetensors"
+_INPUT = {"frames": 16, "height": 112, "width": 64}
+"""What every network is shown unless another size is asked for: a 9:16 picture with hardly a bar around it."""
+_EPOCHS = {"small3d": 20, "r3d_18": 3, "swin3d_t": 4}
+"""At most, unless others are asked for: what 1,600 clips take on two cores in a few hours (see `models.video_baselines` for the cost)."""
+_BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +37,16 @@ class VideoPlan:
 
     def to_json(self) -> dict[str, Any]:
         return {"config": asdict(self.config), "options": decisive(self.options)}
+
+    @classmethod
+    def default(cls, network: str, *, compute: Compute) -> VideoPlan:
+        """How a network is trained where nothing else is asked for.
+
+        Raises:
+            CheckpointError: the network is not known.
+        """
+        config = VideoConfig(network, **_INPUT)
+        return cls(config, VideoBaselineOptions(epochs=_EPOCHS[network], batch=_BATCH, compute=compute))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,25 @@ class TrainedVideo:
         return predict_videos(self.model, StoredClips(store, clips), batch=self.plan.options.batch)
 
 
+def plan_videos(
+    networks: Sequence[str], *, sizes: Sequence[str] = (), epochs: Sequence[str] = (), compute: Compute
+) -> tuple[VideoPlan, ...]:
+    """Plans for networks, from what a user typed where that differs from `VideoPlan.default`.
+
+    Args:
+        networks: keys of `VIDEO_NETWORKS`; one that is named twice is trained once.
+        sizes: `FRAMESxHEIGHTxWIDTH`, such as `16x112x64`, for every network; or `NETWORK=...` for one.
+        epochs: a number, for every network; or `NETWORK=...` for one.
+        compute: device and precision of all.
+
+    Raises:
+        DataError: a text cannot be read, or names a network that is not trained.
+    """
+    names = tuple(dict.fromkeys(networks))
+    size_of, epochs_of = _by_network("video size", sizes, names), _by_network("video epochs", epochs, names)
+    return tuple(_plan(VideoPlan.default(name, compute=compute), size_of.get(name), epochs_of.get(name)) for name in names)
+
+
 def train_video(
     run_dir: Path,
     plan: VideoPlan,
@@ -110,19 +134,16 @@ def train_video(
     Raises:
         DataError: the folder holds another training, or cannot be written.
     """
-    folder = _folder(run_dir, plan.config.network)
-    if not resume:
-        (folder / _RESULT).unlink(missing_ok=True)
+    side = _side_run(run_dir, plan.config.network)
     config = {**plan.to_json(), "seed": seed, "train_sha256": train.digest(), "validation_sha256": validation.digest()}
-    run = RunDirectory.open(folder, config, resume=resume)
-    if (folder / _RESULT).exists():
+    run = side.open(config, resume=resume)
+    if side.finished:
         return load_video(run_dir, plan.config.network)
-    run.rewrite_log(stage_of(plan.config))
     started = perf_counter()
     model = _new_model(plan.config, seed)
     report = fit_video_baseline(model, train.labelled(), validation.labelled(), options=plan.options, seed=seed, run=run, progress=progress)
     trained = TrainedVideo(plan, model, report, round(perf_counter() - started, 1))
-    _save(trained, folder)
+    side.save(model, {**plan.to_json(), "report": report.to_json(), "seconds": trained.seconds})
     return trained
 
 
@@ -132,14 +153,12 @@ def trained_videos(run_dir: Path) -> tuple[TrainedVideo, ...]:
     Raises:
         DataError: what is there cannot be read.
     """
-    return tuple(load_video(run_dir, name) for name in VIDEO_NETWORKS if (_folder(run_dir, name) / _RESULT).exists())
+    return tuple(load_video(run_dir, name) for name in VIDEO_NETWORKS if _side_run(run_dir, name).finished)
 
 
 def video_identity(run_dir: Path, network: str) -> str | None:
     """SHA-256 of the configuration of a network whose training has ended; None where it has not, or never began."""
-    folder = _folder(run_dir, network)
-    config = read_run_config(folder) if (folder / _RESULT).exists() else None
-    return None if config is None else run_identity(config)
+    return _side_run(run_dir, network).identity
 
 
 def load_video(run_dir: Path, network: str) -> TrainedVideo:
@@ -148,22 +167,22 @@ def load_video(run_dir: Path, network: str) -> TrainedVideo:
     Raises:
         DataError: it is not there, or is damaged.
     """
-    folder = _folder(run_dir, network)
+    side = _side_run(run_dir, network)
+    plain, weights = side.result(), side.weights()
     try:
-        plain = json.loads((folder / _RESULT).read_text(encoding="utf-8"))
         plan = VideoPlan(VideoConfig(**plain["config"]), VideoBaselineOptions.from_json(plain["options"]))
         model = VideoRegressor(plan.config)
-        model.load_state_dict(load_file(folder / _WEIGHTS))
+        model.load_state_dict(weights)
         report = VideoBaselineReport.from_json(plain["report"])
         seconds = float(plain["seconds"])
-    except (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError, CheckpointError) as error:
-        raise DataError(f"video baseline {folder} cannot be read ({error}); delete that folder and train it again") from error
+    except (ValueError, LookupError, TypeError, RuntimeError, CheckpointError, DataError) as error:
+        raise side.damaged(error) from error
     model.eval()
     return TrainedVideo(plan, model, report, seconds)
 
 
-def _folder(run_dir: Path, network: str) -> Path:
-    return run_dir / f"video-{network}"
+def _side_run(run_dir: Path, network: str) -> SideRun:
+    return SideRun(run_dir / f"video-{network}", "video baseline", stage_of(VideoConfig(network)))
 
 
 def _new_model(config: VideoConfig, seed: int) -> VideoRegressor:
@@ -172,12 +191,28 @@ def _new_model(config: VideoConfig, seed: int) -> VideoRegressor:
         return VideoRegressor(config)
 
 
-def _save(trained: TrainedVideo, folder: Path) -> None:
-    """Weights first, then the result that says they are whole; the resumable state, four times their size, goes."""
-    told = {**trained.plan.to_json(), "report": trained.report.to_json(), "seconds": trained.seconds}
+def _by_network(what: str, texts: Sequence[str], networks: Sequence[str]) -> dict[str, str]:
+    """What was typed for each network: what names it wins over what is for all."""
+    for_all: dict[str, str] = {}
+    named: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.rpartition("=")
+        if equals and name not in networks:
+            raise DataError(f"{what} {text!r}: {name!r} is not among the video networks to train ({', '.join(networks) or 'none'})")
+        if not networks:
+            raise DataError(f"{what} {text!r}: no video network is to be trained; add --video-baseline")
+        (named if equals else for_all).update(dict.fromkeys([name] if equals else networks, value))
+    return for_all | named
+
+
+def _plan(plan: VideoPlan, size: str | None, epochs: str | None) -> VideoPlan:
+    config, options = plan.config, plan.options
     try:
-        replace_file(folder / _WEIGHTS, save({name: tensor.contiguous() for name, tensor in trained.model.state_dict().items()}))
-        replace_file(folder / _RESULT, (json.dumps(told, indent=2, allow_nan=False) + "\n").encode())
-        (folder / f"{stage_of(trained.plan.config)}.safetensors").unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"video baseline {folder} cannot be written: {error}") from error
+        if size is not None:
+            frames, height, width = map(int, size.split("x"))
+            config = replace(config, frames=frames, height=height, width=width)
+        if epochs is not None:
+            options = replace(options, epochs=int(epochs))
+    except ValueError as error:
+        raise DataError(f"{config.network}: expected a size such as 16x112x64 and a number of epochs, got {size!r}, {epochs!r}") from error
+    return VideoPlan(config, options)

@@ -19,11 +19,12 @@ from shortcast.training.evaluation import Prediction, Predictions, evaluate_pred
 from shortcast.training.evaluation_report import ClipFigures, EvaluationReport
 from shortcast.training.labelled import LabelledClips
 from shortcast.training.metrics import standardised_space
+from shortcast.training.networks import LossEpoch, NetworkFigures
 from shortcast.training.outlier_errors import outlier_errors, outlier_sensitivity
 from shortcast.training.overlap import Overlap
 from shortcast.training.reconstruction import Reconstruction
 from shortcast.training.report import page, write_report
-from shortcast.training.studies import Predictor, calibration, coverage_figures, predictor_figures, prefix_figures
+from shortcast.training.studies import VIDEO, Predictor, calibration, coverage_figures, predictor_figures, prefix_figures
 from shortcast.training.subsets import Subset, subset_figures
 
 TARGET = Target("views", "log1p", 6.0, 2.0, (100.0, 400.0, 1600.0))
@@ -92,6 +93,12 @@ def report() -> EvaluationReport:
         figures=evaluate_predictions(predictions, LabelledClips([], z, TARGET.class_of(TARGET.restore(z))), TARGET, LEVELS),
         predictors=tuple(predictor_figures(predictors, z, TARGET, bootstrap)),
         absent=(Absent("small3d", "not trained"),),
+        networks=(
+            NetworkFigures("pictures and sound", "the model", "embeddings", 1234, None, None, ()),
+            NetworkFigures(
+                "small3d", VIDEO, "16 frames of 112x64 pixels", 292_209, 61.5, 2, (LossEpoch(1, 0.5, 0.6), LossEpoch(2, 0.4, 0.5))
+            ),
+        ),
         subsets=tuple(subset_figures(parts, 0.6 * z, z, lambda kept: Bootstrap([None] * int(kept.sum()), resamples=10))),
         by_seconds=tuple(prefix_figures(said, z, bootstrap, chunk_s=2.0)),
         calibration=tuple(calibration(said, z, LEVELS, bootstrap)),
@@ -143,7 +150,7 @@ def test_the_page_is_well_formed_has_every_section_and_asks_for_nothing(report: 
     assert not {"script", "link", "iframe"} & {*found.seen}
     assert "url(" not in text
     assert "@import" not in text
-    assert found.seen.count("svg") == 16
+    assert found.seen.count("svg") == 17
     assert found.seen.count("img") == 2
 
 
@@ -155,6 +162,14 @@ def test_the_page_says_what_was_measured(report: EvaluationReport) -> None:
         assert words in text
     assert "clips &lt;b&gt;of a test&lt;/b&gt;" in text
     assert "too good" not in text
+
+
+def test_the_page_says_what_was_trained_beside_the_model(report: EvaluationReport) -> None:
+    text = page(report)
+    for words in ("16 frames of 112x64 pixels", "292,209", "Huber loss, standardised units"):
+        assert words in text
+    alone = page(replace(report, networks=report.networks[:1]))
+    assert "Networks that were trained" not in alone
 
 
 def test_overlap_is_a_warning_and_unknown_overlap_is_said(report: EvaluationReport) -> None:

@@ -23,6 +23,7 @@ from shortcast.models.dual_transformer import FusionConfig
 from shortcast.models.video_baselines import VideoConfig
 from shortcast.runtime.contract import Contract, PictureContract
 from shortcast.runtime.intervals import ConformalIntervals
+from shortcast.training.ablations import variants
 from shortcast.training.baseline_file import load_baselines
 from shortcast.training.clips import ClipRow, write_manifest
 from shortcast.training.compute import Compute
@@ -34,6 +35,7 @@ from shortcast.training.fit_regressor import RegressorOptions
 from shortcast.training.fit_video_baseline import VideoBaselineOptions
 from shortcast.training.overlap import TrainedClips
 from shortcast.training.run import ProgressEvent
+from shortcast.training.studies import ONE_MODALITY
 from shortcast.training.train import TrainOptions, train
 from shortcast.training.video_comparison import VideoPlan
 
@@ -120,6 +122,30 @@ def test_the_baselines_are_in_the_run_and_their_held_out_figures_in_the_card(who
     assert mean["metrics"][0]["mse"] == pytest.approx(card["held_out"]["train_mean_baseline"][0]["mse"])
 
 
+def test_variants_are_trained_beside_the_model_and_found_again(whole: Path, manifest: Path, options: TrainOptions, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    train(manifest, out, options=replace(options, ablations=True))
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    card = load_checkpoint(out).card
+    wanted = variants(load_checkpoint(out).fusion.config)
+    assert list(card["ablations"]) == [variant.name for variant in wanted]
+    told = {one["predictor"]: one for one in card["baselines"] if one["kind"] == ONE_MODALITY}
+    assert set(told) == {variant.predictor for variant in wanted}
+    found = evaluate_checkpoint(out, manifest, options=EvaluateOptions(resamples=2, features_dir=options.features_dir, jobs=1, threads=1))
+    for variant in wanted:
+        figures = next(one for one in found.predictors if one.predictor == variant.predictor)
+        assert figures.kind == variant.kind
+        assert figures.metrics["mse"].estimate == pytest.approx(told[variant.predictor]["metrics"][0]["mse"], rel=1e-5)
+        assert figures.model_less
+    assert [one.predictor for one in found.networks] == ["pictures and sound", *told]
+    assert all(len(one.history) == 3 and one.parameters > 0 for one in found.networks)
+    (tmp_path / "model.run" / "ablation-sound" / "config.json").write_text("{}")
+    absent = evaluate_checkpoint(
+        out, manifest, options=EvaluateOptions(resamples=2, features_dir=options.features_dir, jobs=1, threads=1)
+    ).absent
+    assert "not the one that the model's card names" in next(one.why for one in absent if one.predictor == "trained on sound alone")
+
+
 def test_video_networks_are_trained_beside_the_model_and_found_again(
     whole: Path, manifest: Path, options: TrainOptions, tmp_path: Path
 ) -> None:
@@ -133,7 +159,8 @@ def test_video_networks_are_trained_beside_the_model_and_found_again(
     found = evaluate_checkpoint(out, manifest, options=looked_at)
     network = next(figures for figures in found.predictors if figures.predictor == "small3d")
     assert network.metrics["mse"].estimate == pytest.approx(told["metrics"][0]["mse"], rel=1e-5)
-    assert [one.predictor for one in found.absent] == ["r3d_18", "swin3d_t"]
+    assert [one.predictor for one in found.absent][-2:] == ["r3d_18", "swin3d_t"]
+    assert [(one.predictor, one.shown) for one in found.networks[1:]] == [("small3d", "2 frames of 16x16 pixels")]
     (tmp_path / "model.run" / "video-small3d" / "config.json").write_text("{}")
     other = next(one for one in evaluate_checkpoint(out, manifest, options=looked_at).absent if one.predictor == "small3d")
     assert "not the one that the model's card names" in other.why

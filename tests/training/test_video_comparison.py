@@ -11,10 +11,11 @@ import pytest
 from shortcast.errors import DataError
 from shortcast.models.video_baselines import VideoConfig
 from shortcast.runtime.contract import Contract
+from shortcast.training.compute import Compute
 from shortcast.training.dataset import ClipFeatures, FeatureStore, ReadyClip
 from shortcast.training.fit_video_baseline import VideoBaselineOptions
 from shortcast.training.run import ProgressEvent
-from shortcast.training.video_comparison import VideoClips, VideoPlan, load_video, train_video, trained_videos
+from shortcast.training.video_comparison import VideoClips, VideoPlan, load_video, plan_videos, train_video, trained_videos
 
 PLAN = VideoPlan(VideoConfig("small3d", frames=4, height=16, width=16), VideoBaselineOptions(epochs=2, batch=4))
 
@@ -82,3 +83,32 @@ def test_a_damaged_one_is_named(tmp_path: Path, store: FeatureStore) -> None:
     (tmp_path / "video-small3d" / "model.safetensors").write_bytes(b"junk")
     with pytest.raises(DataError, match="video-small3d"):
         load_video(tmp_path, "small3d")
+
+
+def test_plans_follow_what_is_asked_for_all_and_for_one() -> None:
+    plain = plan_videos(["small3d", "r3d_18", "small3d"], compute=Compute())
+    assert [(plan.config.network, plan.config.frames, plan.config.height, plan.config.width) for plan in plain] == [
+        ("small3d", 16, 112, 64),
+        ("r3d_18", 16, 112, 64),
+    ]
+    assert [plan.options.epochs for plan in plain] == [20, 3]
+    small, large = plan_videos(
+        ["small3d", "r3d_18"], sizes=["r3d_18=8x56x32", "4x16x16"], epochs=["2", "r3d_18=1"], compute=Compute(precision="bf16")
+    )
+    assert (small.config, small.options.epochs) == (VideoConfig("small3d", 4, 16, 16), 2)
+    assert (large.config, large.options.epochs) == (VideoConfig("r3d_18", 8, 56, 32), 1)
+    assert small.options.compute.precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("networks", "sizes", "epochs", "message"),
+    [
+        (["small3d"], ["16x112"], [], "expected a size such as 16x112x64"),
+        (["small3d"], [], ["many"], "number of epochs"),
+        (["small3d"], [], ["r3d_18=3"], "'r3d_18' is not among the video networks to train \\(small3d\\)"),
+        ([], ["16x112x64"], [], "add --video-baseline"),
+    ],
+)
+def test_plans_that_cannot_be_read_are_refused(networks: list[str], sizes: list[str], epochs: list[str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        plan_videos(networks, sizes=sizes, epochs=epochs, compute=Compute())

@@ -1,0 +1,92 @@
+"""What a report tells of the networks that were trained: how large they are, what they are shown, how long they learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from ..models.checkpoint import Checkpoint
+from .companions import Companions, VariantPredictions
+from .fit_regressor import RegressorEpoch
+from .fit_video_baseline import VideoBaselineEpoch
+from .studies import MODEL, VIDEO, WHOLE
+from .video_comparison import TrainedVideo
+
+
+@dataclass(frozen=True, slots=True)
+class LossEpoch:
+    """One point of a loss curve; both in the network's own objective."""
+
+    epoch: int
+    """1-based."""
+    train: float
+    validation: float
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFigures:
+    """A trained network: the model, or one that it is compared with."""
+
+    predictor: str
+    kind: str
+    shown: str
+    """What it is shown of a clip, in words."""
+    parameters: int
+    """Numbers that its training sets; those of encoders before it are not among them."""
+    seconds: float | None
+    """Wall time of its training, of what the process that ended it did; None where that is not known."""
+    best_epoch: int | None
+    """The epoch whose weights were kept, 1-based; None where that is not known."""
+    history: tuple[LossEpoch, ...]
+
+
+def network_figures(loaded: Checkpoint, companions: Companions) -> tuple[NetworkFigures, ...]:
+    """The model, its variants, and the video networks."""
+    return (_model(loaded), *map(_variant, companions.variants), *map(_video, companions.videos))
+
+
+def _model(loaded: Checkpoint) -> NetworkFigures:
+    """The dual Transformer, as far as the card tells of it."""
+    told: Mapping[str, Any] = loaded.card.get("regressor", {})
+    history = tuple(LossEpoch(line["epoch"], line["train_loss"], line["validation_loss"]) for line in told.get("history", ()))
+    shown = f"embeddings of every chunk: pictures (an encoder of {_count(loaded.autoencoder.encoder):,} parameters) and sound (Whisper)"
+    return NetworkFigures(
+        MODEL,
+        WHOLE,
+        shown,
+        _count(loaded.fusion),
+        loaded.card.get("seconds", {}).get("regressor"),
+        told.get("best_epoch"),
+        history,
+    )
+
+
+def _variant(one: VariantPredictions) -> NetworkFigures:
+    variant = one.trained.variant
+    parts = [name for name, there in (("pictures", variant.pictures), ("sound", variant.sound)) if there]
+    return NetworkFigures(
+        variant.predictor,
+        variant.kind,
+        f"the same embeddings: {' and '.join(parts)}",
+        one.trained.parameters,
+        one.trained.seconds,
+        one.trained.report.best_epoch,
+        _curve(one.trained.report.history),
+    )
+
+
+def _video(trained: TrainedVideo) -> NetworkFigures:
+    config, report = trained.plan.config, trained.report
+    shown = f"{config.frames} frames of {config.height}x{config.width} pixels"
+    return NetworkFigures(trained.name, VIDEO, shown, trained.parameters, trained.seconds, report.best_epoch, _curve(report.history))
+
+
+def _curve(history: Sequence[RegressorEpoch | VideoBaselineEpoch]) -> tuple[LossEpoch, ...]:
+    return tuple(LossEpoch(line.epoch, line.train_loss, line.validation_loss) for line in history)
+
+
+def _count(module: nn.Module) -> int:
+    return sum(weights.numel() for weights in module.parameters())
