@@ -79,6 +79,14 @@ class Precision(str, Enum):
     fp16 = "fp16"
 
 
+class Strategy(str, Enum):
+    """What the model is shown of a clip."""
+
+    pad = "pad"
+    pool = "pool"
+    sequential = "sequential"
+
+
 class Part(str, Enum):
     """Which clips of a manifest are evaluated."""
 
@@ -216,6 +224,13 @@ def train(
             help="Loss of the score: huber, mse, mae, log-cosh, tukey, student-t or pinball; a parameter follows a colon, as huber:2."
         ),
     ] = "huber",
+    length: Annotated[
+        Strategy,
+        typer.Option(
+            help="What is shown of a clip: every chunk so far, their mean, or a window of chunks with the mean of those before it."
+        ),
+    ] = Strategy.sequential,
+    window_chunks: Annotated[int, typer.Option(min=2, help="Chunks in the window of `--length sequential`.")] = 32,
     classes: Annotated[int, typer.Option(min=2, max=100, help="Classes of equal share; ties in the target may allow fewer.")] = 4,
     class_head: Annotated[ClassHead, typer.Option(help="A logit for each class, or one latent number and rising cut points.")] = (
         ClassHead.softmax
@@ -280,7 +295,7 @@ def train(
         seed=seed,
         source=source or f"the clips of {manifest}",
         autoencoder=AutoencoderOptions(epochs=epochs_autoencoder, chunks_per_epoch=chunks_per_epoch, compute=compute),
-        fusion=FusionConfig(classes=classes, class_head=class_head.value),
+        fusion=FusionConfig(classes=classes, class_head=class_head.value, strategy=length.value, window_chunks=window_chunks),
         regressor=RegressorOptions(epochs=epochs, score_loss=loss, compute=compute),
         split=split,
         videos=plan_videos(

@@ -136,6 +136,7 @@ def _manifest(trained: Checkpoint, aside: Path, name: str, provenance: dict[str,
         target=trained.target,
         quantile_levels=trained.fusion.config.quantile_levels,
         intervals=trained.intervals,
+        window_chunks=trained.fusion.config.window,
         card=trained.card,
         provenance=provenance,
     ).with_id()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..models.checkpoint import Checkpoint
 from ..models.convlstm import ConvLSTMEncoder
+from ..models.dual_transformer import DualTransformer
 from ..runtime.chunks import Chunk, read_chunks
 from ..runtime.contract import Contract
 from ..runtime.golden import Golden
@@ -36,11 +37,22 @@ def make_golden(checkpoint: Checkpoint, chunks: tuple[Chunk, ...], sound: SoundE
     """
     audio, audio_mask = embed_sound(chunks, sound, checkpoint.contract.sound.embedding_dim)
     visual, visual_mask, states = embed_pictures(chunks, checkpoint.autoencoder.encoder)
-    masks = [torch.from_numpy(mask)[None] for mask in (visual_mask, audio_mask, np.ones_like(audio_mask))]
-    with torch.inference_mode():
-        fused = checkpoint.fusion(torch.from_numpy(visual)[None], torch.from_numpy(audio)[None], *masks)
-    fusion = {name: values[0].numpy() for name, values in fused._asdict().items()}
-    return Golden(chunks, audio, audio_mask, visual, visual_mask, states, fusion)
+    golden = Golden(chunks, audio, audio_mask, visual, visual_mask, states, {})
+    return replace(golden, fusion=_fused(checkpoint.fusion, golden))
+
+
+def _fused(model: DualTransformer, golden: Golden) -> dict[str, NDArray[np.float32]]:
+    """The last row of every output after each chunk; weights are padded with zeros to one length."""
+    rows: list[dict[str, NDArray[np.float32]]] = []
+    for k in range(len(golden.chunks)):
+        feeds = golden.fusion_feeds(k + 1, model.config.window)
+        with torch.inference_mode():
+            said = model(**{name: torch.from_numpy(values) for name, values in feeds.items()})
+        rows.append({name: values[0, -1].numpy() for name, values in said._asdict().items()})
+    longest = max(len(row["chunk_weights"]) for row in rows)
+    for row in rows:
+        row["chunk_weights"] = np.pad(row["chunk_weights"], (0, longest - len(row["chunk_weights"])))
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def read_golden_chunks(clip: Path, contract: Contract) -> tuple[Chunk, ...]:

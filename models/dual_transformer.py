@@ -26,6 +26,8 @@ _FARTHEST = 6.0
 """Deviations at which a standardised feature is cut: nothing a training clip showed lies so far out, and nothing linear follows it on."""
 
 CLASS_HEADS = ("softmax", "ordinal")
+STRATEGIES = ("pad", "pool", "sequential")
+"""What is done with clips of different lengths; see `FusionConfig.strategy`."""
 MOST_CLASSES = 100
 _LEAST_GAP = 0.01
 """Between two cut points of the ordinal head: no class vanishes, and the logarithm of its share stays exact enough."""
@@ -53,6 +55,11 @@ class FusionConfig:
     """K, the classes of the target."""
     class_head: str = "softmax"
     """`softmax`: a logit for each class. `ordinal`: one latent number and K - 1 rising cut points."""
+    strategy: str = "sequential"
+    """What the model is shown of a clip. `pad`: every chunk so far, padded in a batch to the longest clip. `pool`: their mean alone.
+    `sequential`: the last `window_chunks`, the first of which stands for all before it; see `runtime.history`."""
+    window_chunks: int = 32
+    """For `sequential`: 64 s of 2 s chunks. Shorter clips are shown whole."""
 
     def __post_init__(self) -> None:
         if min(self.visual_dim, self.audio_dim, self.width, self.heads, self.layers, self.feedforward, self.position_cap) < 1:
@@ -66,6 +73,15 @@ class FusionConfig:
             raise CheckpointError(f"fusion: expected 2 to {MOST_CLASSES} classes, got {self.classes}")
         if self.class_head not in CLASS_HEADS:
             raise CheckpointError(f"fusion: class head {self.class_head!r} is unknown; it is one of {', '.join(CLASS_HEADS)}")
+        if self.strategy not in STRATEGIES:
+            raise CheckpointError(f"fusion: length strategy {self.strategy!r} is unknown; it is one of {', '.join(STRATEGIES)}")
+        if self.window_chunks < 2:
+            raise CheckpointError(f"fusion: a window holds 2 chunks at least, got {self.window_chunks}; `pool` shows one mean")
+
+    @property
+    def window(self) -> int | None:
+        """Most chunks that the model is shown at once; None: all."""
+        return {"pad": None, "pool": 1, "sequential": self.window_chunks}[self.strategy]
 
 
 class FusionOutput(NamedTuple):

@@ -58,6 +58,8 @@ class Manifest:
     target: Target
     quantile_levels: tuple[float, ...]
     intervals: ConformalIntervals
+    window_chunks: int | None
+    """Most chunks the fusion graph is shown at once, see `history`; None: all."""
     card: dict[str, Any]
     """What the model was trained on and how it did on clips it had not seen."""
     provenance: dict[str, Any]
@@ -105,6 +107,7 @@ class Manifest:
                 "target": Target.from_json(plain["target"]),
                 "quantile_levels": tuple(float(level) for level in plain["quantile_levels"]),
                 "intervals": ConformalIntervals.from_json(plain["intervals"]),
+                "window_chunks": _window(plain["window_chunks"]),
             }
         except (DataError, TypeError, KeyError, ValueError) as error:
             raise BundleError(f"{MANIFEST}: {error}") from error
@@ -184,6 +187,12 @@ def _check_files(root: Path, files: tuple[BundleFile, ...]) -> None:
     extra = sorted(set(_files_below(root)) - {file.path for file in files} - {MANIFEST})
     if extra:
         raise BundleError(f"{root}: {extra[0]} is not in the manifest; remove it or export the bundle again")
+
+
+def _window(plain: object) -> int | None:
+    if plain is None or (isinstance(plain, int) and plain >= 1):
+        return plain
+    raise ValueError(f"window_chunks is null or a whole number of at least 1, got {plain!r}")
 
 
 def _confined(root: Path, path: str) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import BundleError
 from .chunks import Chunk
+from .history import fold, fusion_feeds
 
 _CHUNK_ARRAYS = ("frames", "frame_mask", "samples", "sample_mask")
 _STATE, _FUSION = "state.", "fusion."
@@ -34,13 +35,12 @@ class Golden:
     states: Mapping[str, NDArray[np.float32]]
     """By name, float32 (N, C, h, w): the PyTorch encoder's state after each chunk."""
     fusion: Mapping[str, NDArray[np.float32]]
-    """By output name, float32 (N, ...): the PyTorch fusion over the whole clip; row k knows chunks 0..k alone."""
+    """By output name, float32 (N, ...): what the PyTorch fusion says after each chunk, which knows chunks 0..k alone."""
 
-    def fusion_feeds(self, chunks: int) -> dict[str, NDArray[Any]]:
-        """The fusion graph's inputs for the first `chunks` chunks, as a batch of one."""
-        masks = {"visual_mask": self.visual_mask, "audio_mask": self.audio_mask, "chunk_mask": np.ones_like(self.audio_mask)}
-        feeds = {"visual": self.visual, "audio": self.audio, **masks}
-        return {name: values[None, :chunks] for name, values in feeds.items()}
+    def fusion_feeds(self, chunks: int, window: int | None) -> dict[str, NDArray[Any]]:
+        """The fusion graph's inputs after so many chunks, seen through a window, as a batch of one."""
+        visual = fold(self.visual[:chunks], self.visual_mask[:chunks] > 0, window)
+        return fusion_feeds(visual, fold(self.audio[:chunks], self.audio_mask[:chunks] > 0, window))
 
 
 def save_golden(golden: Golden, path: Path) -> None:

@@ -22,7 +22,7 @@ class Latency:
     visual_ms: float
     """The ConvLSTM encoder."""
     fusion_ms: float
-    """The dual Transformer over all chunks so far."""
+    """The dual Transformer over the chunks it is shown."""
     transcript_ms: float = 0.0
     """Text, where it was asked for; spent once a window is full and at the end."""
 
@@ -55,7 +55,8 @@ class Score:
     class_probabilities: tuple[float, ...]
     """Probability of each of the K classes of the training split (quartiles, where K is 4), lowest first."""
     chunk_weights: tuple[float, ...]
-    """How much each chunk so far counts in the fused head; they sum to 1."""
+    """How much each chunk that the model was shown counts in the fused head, the latest last; they sum to 1. Where the clip is longer
+    than the model's window, the first stands for all chunks before the others."""
     has_pictures: bool
     """Whether this chunk had any picture."""
     has_sound: bool

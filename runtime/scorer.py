@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -17,6 +17,7 @@ from .bundle import GRAPHS, Bundle
 from .chunks import Chunk, ChunkStream, read_chunks
 from .cpu import available_cpus
 from .engines import Tensors, open_engine
+from .history import History, fusion_feeds
 from .media import ReadOptions, Source
 from .score import Latency, Score
 
@@ -27,27 +28,19 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Stream:
-    """What is carried from chunk to chunk of one clip: the encoder's state and every embedding so far."""
+    """What is carried from chunk to chunk of one clip: the encoder's state and the embeddings so far. Bounded, if the model's window is."""
 
     clip: str
     state: Tensors
+    visual: History
+    audio: History
     transcription: Transcription | None = None
     epoch: int = 0
     lost_packets: int = 0
-    visual: list[NDArray[np.float32]] = field(default_factory=list)
-    audio: list[NDArray[np.float32]] = field(default_factory=list)
-    visual_mask: list[bool] = field(default_factory=list)
-    audio_mask: list[bool] = field(default_factory=list)
-
-    def fusion_feeds(self) -> Tensors:
-        """The fusion graph's inputs for a batch of one clip with N chunks."""
-        return {
-            "visual": np.stack(self.visual)[None],
-            "audio": np.stack(self.audio)[None],
-            "visual_mask": np.asarray([self.visual_mask], dtype=np.float32),
-            "audio_mask": np.asarray([self.audio_mask], dtype=np.float32),
-            "chunk_mask": np.ones((1, len(self.visual)), dtype=np.float32),
-        }
+    last_visual: NDArray[np.float32] | None = None
+    """Of the last chunk, float32 (Dv,); None where it had no pictures."""
+    last_audio: NDArray[np.float32] | None = None
+    """Of the last chunk, float32 (Da,); None where it had no sound."""
 
 
 class Scorer:
@@ -122,7 +115,9 @@ class Scorer:
 
     def new_stream(self, clip: str = "") -> Stream:
         """The state of a clip of which nothing has been seen."""
-        return Stream(clip, self._zero_state(), self._transcriber.begin() if self._transcriber else None)
+        window = self.bundle.manifest.window_chunks
+        visual, audio = History(self._visual_dim, window), History(self._audio_dim, window)
+        return Stream(clip, self._zero_state(), visual, audio, self._transcriber.begin() if self._transcriber else None)
 
     def step(self, stream: Stream, chunk: Chunk, *, notes: tuple[str, ...] = ()) -> Score:
         """Scores one more chunk of a stream.
@@ -136,15 +131,13 @@ class Scorer:
             stream.state, stream.epoch = self._zero_state(), chunk.epoch
         stream.lost_packets += chunk.lost_packets
         started = perf_counter()
-        audio = self._embed_sound(chunk)
+        stream.last_audio = self._embed_sound(chunk)
         heard = perf_counter()
-        visual = self._embed_pictures(stream, chunk)
+        stream.last_visual = self._embed_pictures(stream, chunk)
         seen = perf_counter()
-        stream.audio.append(np.zeros(self._audio_dim, np.float32) if audio is None else audio)
-        stream.audio_mask.append(audio is not None)
-        stream.visual.append(np.zeros(self._visual_dim, np.float32) if visual is None else visual)
-        stream.visual_mask.append(visual is not None)
-        outputs = self._fusion.run(stream.fusion_feeds())
+        stream.audio.add(stream.last_audio)
+        stream.visual.add(stream.last_visual)
+        outputs = self._fusion.run(fusion_feeds(stream.visual.shown(), stream.audio.shown()))
         fused = perf_counter()
         if stream.transcription:
             stream.transcription.add(chunk)
@@ -202,7 +195,7 @@ class Scorer:
     def _as_score(self, outputs: Tensors, stream: Stream, chunk: Chunk, latency: Latency, notes: tuple[str, ...]) -> Score:
         target = self.bundle.manifest.target
         latest = {name: np.asarray(values[0, -1], dtype=np.float64) for name, values in outputs.items()}
-        low, high = target.restore(self._interval_z(latest["quantiles"], stream, chunk))
+        low, high = target.restore(self._interval_z(latest["quantiles"], chunk))
         return Score(
             clip=stream.clip,
             index=chunk.index,
@@ -216,8 +209,8 @@ class Scorer:
             interval_coverage=self.bundle.manifest.interval_coverage,
             class_probabilities=tuple(_softmax(latest["class_logits"]).tolist()),
             chunk_weights=tuple(latest["chunk_weights"].tolist()),
-            has_pictures=stream.visual_mask[-1],
-            has_sound=stream.audio_mask[-1],
+            has_pictures=stream.last_visual is not None,
+            has_sound=stream.last_audio is not None,
             epoch=chunk.epoch,
             lost_packets=stream.lost_packets,
             latency=latency,
@@ -225,10 +218,10 @@ class Scorer:
             transcript=stream.transcription.segments if stream.transcription else None,
         )
 
-    def _interval_z(self, quantiles: NDArray[np.float64], stream: Stream, chunk: Chunk) -> tuple[float, float]:
+    def _interval_z(self, quantiles: NDArray[np.float64], chunk: Chunk) -> tuple[float, float]:
         """The outermost quantiles with the conformal margin of what has been seen so far, in standardised units."""
         low, high = float(quantiles[0]), float(quantiles[-1])
-        return self.bundle.manifest.intervals.apply(low, high, chunks=len(stream.visual), final=chunk.final)
+        return self.bundle.manifest.intervals.apply(low, high, chunks=chunk.index + 1, final=chunk.final)
 
 
 def _notes(chunks: ChunkStream, chunk: Chunk, options: ReadOptions) -> tuple[str, ...]:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..models.dual_transformer import DualTransformer
+from ..models.dual_transformer import DualTransformer, FusionOutput
 from ..runtime.intervals import ConformalIntervals
 from ..runtime.target import Target
-from .labelled import EmbeddedClip, LabelledClips, collate
+from .labelled import EmbeddedClip, LabelledClips, collate, prefixes
 from .metrics import (
     ClassMetrics,
     IntervalMetrics,
@@ -116,19 +116,24 @@ def predict(model: DualTransformer, clips: Sequence[EmbeddedClip], *, pictures: 
         pictures: False masks them.
         sound: False masks it.
     """
-    predictions = []
+    shown = [(number, one) for number, clip in enumerate(clips) for one in prefixes(clip, model.config.window)]
+    said: list[list[FusionOutput]] = [[] for _ in clips]
     with torch.inference_mode():
-        for first in range(0, len(clips), _BATCH):
-            part = clips[first : first + _BATCH]
-            batch = collate(part)
+        for first in range(0, len(shown), _BATCH):
+            part = shown[first : first + _BATCH]
+            batch = collate([one.clip for _, one in part])
             seen, heard = batch.visual_mask * float(pictures), batch.audio_mask * float(sound)
             output = model(*batch._replace(visual_mask=seen, audio_mask=heard))
-            for row, clip in enumerate(part):
-                there = slice(len(clip.end_s))
-                score, quantiles = (tensor[row, there].double().numpy() for tensor in (output.score, output.quantiles))
-                predicted_class = output.class_logits[row, there].argmax(dim=-1).numpy()
-                predictions.append(Prediction(score, quantiles, predicted_class, clip.end_s))
-    return predictions
+            for row, (number, one) in enumerate(part):
+                there = slice(len(one.clip.end_s) - one.scored, len(one.clip.end_s))
+                said[number].append(FusionOutput(*(tensor[row, there] for tensor in output)))
+    return [_prediction(outputs, clip.end_s) for outputs, clip in zip(said, clips, strict=True)]
+
+
+def _prediction(outputs: Sequence[FusionOutput], end_s: NDArray[np.float64]) -> Prediction:
+    """Joins what was said of a clip's prefixes, in order."""
+    score, quantiles, logits = (torch.cat([getattr(output, name) for output in outputs]) for name in ("score", "quantiles", "class_logits"))
+    return Prediction(score.double().numpy(), quantiles.double().numpy(), logits.argmax(dim=-1).numpy(), end_s)
 
 
 def predict_all(model: DualTransformer, clips: Sequence[EmbeddedClip]) -> Predictions:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..errors import DataError
 from ..models.dual_transformer import DualTransformer, FusionOutput, modality_dropout
 from .compute import Compute
-from .labelled import EmbeddedClip, FusionInputs, LabelledClips, collate
+from .labelled import EmbeddedClip, FusionInputs, LabelledClips, Prefixes, collate, prefixes, scored_rows
 from .linear_start import start_at_ridge
 from .losses import Loss, pinball
 from .memory import MemoryPlan, peak_bytes, plan_memory, weights_of
@@ -192,14 +192,33 @@ def plan_regressor(model: DualTransformer, options: RegressorOptions, budget_byt
     return plan_memory(budget_bytes, batch=options.batch, checkpointing=(0,), peak_of=peak_of)
 
 
+def prefix_losses(output: FusionOutput, z: Tensor, classes: Tensor, *, levels: Sequence[float], options: RegressorOptions) -> Tensor:
+    """The objective of every row of B clips of up to N chunks, float32 (B, N).
+
+    Args:
+        output: what the model said.
+        z: float32 (B,), the clips' targets in standardised units.
+        classes: int64 (B,), the clips' classes.
+        levels: the Q quantile levels of the output.
+        options: the kind of loss and the weights.
+    """
+    loss_of = Loss.parse(options.score_loss)
+    score = loss_of.each(output.score, z[:, None])
+    heads = loss_of.each(output.head_scores, z[:, None, None]).mean(dim=-1)
+    quantiles = pinball(output.quantiles, z[:, None, None], levels).mean(dim=-1)
+    every_prefix = classes[:, None].expand_as(score)
+    named = F.cross_entropy(output.class_logits.transpose(1, 2), every_prefix, reduction="none")
+    return score + options.head_weight * heads + options.quantile_weight * quantiles + options.class_weight * named
+
+
 def regressor_loss(
-    output: FusionOutput, chunk_mask: Tensor, z: Tensor, classes: Tensor, *, levels: Sequence[float], options: RegressorOptions
+    output: FusionOutput, scored: Tensor, z: Tensor, classes: Tensor, *, levels: Sequence[float], options: RegressorOptions
 ) -> Tensor:
     """The objective: every prefix of a clip counts the same, and every clip counts the same however long it is.
 
     Args:
-        output: what the model said of B clips of up to N chunks.
-        chunk_mask: float32 (B, N).
+        output: what the model said.
+        scored: float32 (B, N), 1 at the rows that score a prefix.
         z: float32 (B,), the clips' targets in standardised units.
         classes: int64 (B,), the clips' classes.
         levels: the Q quantile levels of the output.
@@ -208,14 +227,8 @@ def regressor_loss(
     Returns:
         float32 (), mean over clips of the mean over prefixes.
     """
-    loss_of = Loss.parse(options.score_loss)
-    score = loss_of.each(output.score, z[:, None])
-    heads = loss_of.each(output.head_scores, z[:, None, None]).mean(dim=-1)
-    quantiles = pinball(output.quantiles, z[:, None, None], levels).mean(dim=-1)
-    every_prefix = classes[:, None].expand_as(chunk_mask)
-    named = F.cross_entropy(output.class_logits.transpose(1, 2), every_prefix, reduction="none")
-    loss = score + options.head_weight * heads + options.quantile_weight * quantiles + options.class_weight * named
-    return ((loss * chunk_mask).sum(dim=1) / chunk_mask.sum(dim=1)).mean()
+    each = prefix_losses(output, z, classes, levels=levels, options=options)
+    return ((each * scored).sum(dim=1) / scored.sum(dim=1)).mean()
 
 
 class _Trainer:
@@ -275,16 +288,28 @@ class _Trainer:
     def _updates_per_epoch(self) -> int:
         return -(-len(self.clips.clips) // self.options.batch)
 
-    def vary(self, rows: NDArray[np.int64]) -> FusionInputs:
-        """Clips as they are and yet never the same twice: some begin late, some lack a modality, and all are noisy."""
-        clips = [self._maybe_late(self.clips.clips[row]) for row in rows]
-        batch = collate(clips)
+    def vary(self, rows: NDArray[np.int64]) -> tuple[FusionInputs, Tensor]:
+        """Clips as they are and yet never the same twice: some begin late, some lack a modality, and all are noisy.
+
+        Returns:
+            The inputs, and float32 (B, N): 1 at the rows that score a prefix.
+        """
+        shown = [self._shown(self._maybe_late(self.clips.clips[row])) for row in rows]
+        batch = collate([one.clip for one in shown])
         seen, heard = modality_dropout(batch.visual_mask, batch.audio_mask, self.options.modality_dropout)
         visual, audio = (
             clean + self.options.input_noise * deviation * torch.randn_like(clean)
             for clean, deviation in zip((batch.visual, batch.audio), self.deviations, strict=True)
         )
-        return FusionInputs(visual, audio, seen, heard, batch.chunk_mask)
+        return FusionInputs(visual, audio, seen, heard, batch.chunk_mask), scored_rows(shown)
+
+    def _shown(self, clip: EmbeddedClip) -> Prefixes:
+        """One of the ways in which a model with a window meets a clip, as likely as the prefixes it scores; the whole clip if it fits."""
+        window = self.model.config.window
+        if window is None or len(clip.end_s) <= window:
+            return Prefixes(clip, len(clip.end_s))
+        end = int(torch.randint(1, len(clip.end_s) + 1, ()))
+        return Prefixes(clip.until(window), window) if end <= window else Prefixes(clip.until(end).seen_through(window), 1)
 
     def _maybe_late(self, clip: EmbeddedClip) -> EmbeddedClip:
         late = bool(torch.rand(()) < self.options.late_start)
@@ -294,20 +319,22 @@ class _Trainer:
         size = self.options.micro_batch
         self._updates.begin(number)
         loss = 0.0
-        for first, part in enumerate(self.vary(rows).split(size)):
-            loss += self._gradients(part, rows[first * size : (first + 1) * size], of=len(rows))
+        inputs, scored = self.vary(rows)
+        for first, part in zip(range(0, len(rows), size), inputs.split(size), strict=True):
+            there = slice(first, first + size)
+            loss += self._gradients(part, scored[there], rows[there], of=len(rows))
         self._updates.step()
         return loss
 
-    def _gradients(self, batch: FusionInputs, rows: NDArray[np.int64], *, of: int) -> float:
+    def _gradients(self, batch: FusionInputs, scored: Tensor, rows: NDArray[np.int64], *, of: int) -> float:
         """Adds a micro-batch's gradients to those of the batch of `of` clips; gives its share of the loss."""
         compute, levels = self.options.compute, self.model.config.quantile_levels
         batch = FusionInputs(*compute.move(*batch))
-        z, classes = compute.move(*self.clips.labels(rows))
+        scored, z, classes = compute.move(scored, *self.clips.labels(rows))
         with compute.autocast():
             output = self.model(*batch)
         output = FusionOutput(*(tensor.float() for tensor in output))
-        loss = regressor_loss(output, batch.chunk_mask, z, classes, levels=levels, options=self.options) * (len(rows) / of)
+        loss = regressor_loss(output, scored, z, classes, levels=levels, options=self.options) * (len(rows) / of)
         self._updates.backward(loss)
         return loss.item()
 
@@ -319,20 +346,21 @@ def _deviations(features: Tensor) -> Tensor:
 
 def _validate(model: DualTransformer, clips: LabelledClips, options: RegressorOptions, epoch: int, train_loss: float) -> RegressorEpoch:
     model.eval()
-    loss, scores = 0.0, []
+    move, levels, size = options.compute.move, model.config.quantile_levels, options.micro_batch
+    shown = [(number, one) for number, clip in enumerate(clips.clips) for one in prefixes(clip, model.config.window)]
+    total, final = np.zeros(len(clips.clips)), np.zeros(len(clips.clips))
     with torch.inference_mode():
-        for rows in np.array_split(np.arange(len(clips.clips)), -(-len(clips.clips) // options.micro_batch)):
-            inputs, *labels = clips.batch(rows)
-            batch = FusionInputs(*options.compute.move(*inputs))
-            z, classes = options.compute.move(*labels)
-            output = model(*batch)
-            levels = model.config.quantile_levels
-            loss += float(regressor_loss(output, batch.chunk_mask, z, classes, levels=levels, options=options)) * len(rows)
-            last = batch.chunk_mask.sum(dim=1).long() - 1
-            scores.append(output.score[torch.arange(len(rows)), last.cpu()].double().cpu().numpy())
-    final = np.concatenate(scores)
-    mse = float(((final - clips.z) ** 2).mean())
-    return RegressorEpoch(epoch, train_loss, loss / len(clips.clips), mse, spearman(clips.z, final))
+        for part in (shown[first : first + size] for first in range(0, len(shown), size)):
+            rows = np.array([number for number, _ in part])
+            inputs, scored = collate([one.clip for _, one in part]), scored_rows([one for _, one in part])
+            z, classes = move(*clips.labels(rows))
+            output = model(*move(*inputs))
+            each = prefix_losses(output, z, classes, levels=levels, options=options).cpu() * scored
+            np.add.at(total, rows, each.sum(dim=1).double().numpy())
+            last = inputs.chunk_mask.sum(dim=1).long() - 1
+            final[rows] = output.score.cpu()[torch.arange(len(rows)), last].double().numpy()  # a clip's later prefixes come later
+    loss = float((total / [len(clip.end_s) for clip in clips.clips]).mean())
+    return RegressorEpoch(epoch, train_loss, loss, float(((final - clips.z) ** 2).mean()), spearman(clips.z, final))
 
 
 def _shuffled(count: int, batch: int, draw: np.random.Generator) -> Iterator[NDArray[np.int64]]:

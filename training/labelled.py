@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..runtime.history import fold
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedClip:
@@ -31,6 +33,15 @@ class EmbeddedClip:
         """The clip without its first chunks."""
         return EmbeddedClip(*(getattr(self, field.name)[chunk:] for field in fields(self)))
 
+    def until(self, chunk: int) -> EmbeddedClip:
+        """The clip's first chunks."""
+        return EmbeddedClip(*(getattr(self, field.name)[:chunk] for field in fields(self)))
+
+    def seen_through(self, window: int) -> EmbeddedClip:
+        """The whole clip as a model with a window is shown it; see `runtime.history`."""
+        visual, audio = fold(self.visual, self.visual_mask, window), fold(self.audio, self.audio_mask, window)
+        return EmbeddedClip(*visual, *audio, self.end_s[-len(visual[0]) :])
+
 
 @dataclass(frozen=True, slots=True)
 class LabelledClips:
@@ -48,13 +59,26 @@ class LabelledClips:
         audio = np.concatenate([clip.audio[clip.audio_mask] for clip in self.clips])
         return torch.from_numpy(visual), torch.from_numpy(audio)
 
-    def batch(self, rows: NDArray[np.int64]) -> tuple[FusionInputs, Tensor, Tensor]:
-        """Some of the clips as tensors: inputs, z float32 (B,), classes int64 (B,)."""
-        return collate([self.clips[row] for row in rows]), *self.labels(rows)
-
     def labels(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """The targets of some of the clips: z float32 (B,) and classes int64 (B,)."""
         return torch.from_numpy(self.z[rows].astype(np.float32)), torch.from_numpy(self.classes[rows])
+
+
+class Prefixes(NamedTuple):
+    """What a model is shown in order to score some prefixes of a clip."""
+
+    clip: EmbeddedClip
+    scored: int
+    """So many of the last rows are scores of prefixes of the clip; rows before them are of nothing that a stream ever shows."""
+
+
+def prefixes(clip: EmbeddedClip, window: int | None) -> list[Prefixes]:
+    """Everything that a model with this window is shown of a clip, so that each of its N prefixes is scored once, in order."""
+    length = len(clip.end_s)
+    if window is None or length <= window:
+        return [Prefixes(clip, length)]
+    later = (Prefixes(clip.until(end).seen_through(window), 1) for end in range(window + 1, length + 1))
+    return [Prefixes(clip.until(window), window), *later]
 
 
 class FusionInputs(NamedTuple):
@@ -74,6 +98,14 @@ class FusionInputs(NamedTuple):
     def split(self, rows: int) -> list[FusionInputs]:
         """Micro-batches of so many clips; the last may be smaller."""
         return [FusionInputs(*(tensor[first : first + rows] for tensor in self)) for first in range(0, len(self.visual), rows)]
+
+
+def scored_rows(shown: Sequence[Prefixes]) -> Tensor:
+    """float32 (B, N): 1 at the rows of a batch that score a prefix."""
+    lengths = np.array([[len(one.clip.end_s)] for one in shown])
+    rows = np.arange(lengths.max())[None]
+    from_end = np.array([[one.scored] for one in shown])
+    return torch.from_numpy(((rows < lengths) & (rows >= lengths - from_end)).astype(np.float32))
 
 
 def collate(clips: Sequence[EmbeddedClip]) -> FusionInputs:

@@ -79,6 +79,39 @@ def test_the_score_after_every_chunk_is_the_whole_clips_forward_pass_in_pytorch(
         np.testing.assert_allclose(score.chunk_weights, whole.chunk_weights[0, score.index, : score.index + 1].numpy(), atol=1e-4)
 
 
+@pytest.mark.parametrize("strategy", ["pool", "sequential"])
+def test_a_model_with_a_window_streams_as_it_is_evaluated_and_holds_no_more_than_its_window(
+    trained: "Trained", sample: Path, tmp_path: Path, strategy: str
+) -> None:
+    import torch
+
+    from shortcast.export.exporter import ExportOptions, export_bundle
+    from shortcast.export.golden import embed_pictures, embed_sound
+    from shortcast.models.checkpoint import load_checkpoint, save_checkpoint
+    from shortcast.models.dual_transformer import DualTransformer
+    from shortcast.runtime.whisper import SoundEncoder, resolve_whisper
+    from shortcast.training.evaluation import predict
+    from shortcast.training.labelled import EmbeddedClip
+
+    checkpoint = load_checkpoint(trained.checkpoint)
+    windowed = DualTransformer(replace(checkpoint.fusion.config, strategy=strategy, window_chunks=3)).eval()
+    windowed.load_state_dict(checkpoint.fusion.state_dict())
+    save_checkpoint(replace(checkpoint, fusion=windowed), tmp_path / "windowed")
+    export_bundle(tmp_path / "windowed", tmp_path / "windowed.shortcast", ExportOptions(golden_clip=sample))
+    with read_chunks(sample, checkpoint.contract) as stream:
+        chunks = list(stream)
+    audio, heard = embed_sound(chunks, SoundEncoder(resolve_whisper("tiny.en"), checkpoint.contract.sound), 384)
+    visual, seen, _ = embed_pictures(chunks, checkpoint.autoencoder.encoder)
+    clip = EmbeddedClip(visual, seen > 0, audio, heard > 0, np.array([chunk.end_s for chunk in chunks]))
+    with torch.inference_mode():
+        (batch,) = predict(windowed, [clip])
+    streamed = list(Scorer(Bundle.open(tmp_path / "windowed.shortcast")).stream(sample))
+    assert len(streamed) > 3
+    np.testing.assert_allclose([score.z for score in streamed], batch.score, atol=TOLERANCE_Z)
+    most = 1 if strategy == "pool" else 3
+    assert [len(score.chunk_weights) for score in streamed] == [min(index + 1, most) for index in range(len(streamed))]
+
+
 def test_a_score_is_whole(scorer: Scorer, sample: Path) -> None:
     scores = list(scorer.stream(sample))
     assert [score.index for score in scores] == list(range(len(scores)))

@@ -11,11 +11,12 @@ import torch
 
 from shortcast.errors import DataError
 from shortcast.models.dual_transformer import DualTransformer, FusionConfig, FusionOutput
+from shortcast.runtime.history import History, fusion_feeds
 from shortcast.runtime.target import Target
 from shortcast.training.compute import Compute
 from shortcast.training.evaluation import evaluate, predict
-from shortcast.training.fit_regressor import RegressorOptions, fit_regressor, plan_regressor, regressor_loss
-from shortcast.training.labelled import EmbeddedClip, LabelledClips, collate
+from shortcast.training.fit_regressor import RegressorOptions, fit_regressor, plan_regressor, prefix_losses, regressor_loss
+from shortcast.training.labelled import EmbeddedClip, FusionInputs, LabelledClips, collate, prefixes, scored_rows
 from shortcast.training.losses import LOSSES
 from shortcast.training.run import ProgressEvent, RunDirectory
 
@@ -152,12 +153,16 @@ def test_training_stops_when_validation_stops_getting_better_and_keeps_the_best_
     assert float(((scores - val.z) ** 2).mean()) == pytest.approx(best.validation_mse, rel=1e-5)
 
 
+def batch_of(labelled: LabelledClips, rows: np.ndarray) -> tuple[FusionInputs, torch.Tensor, torch.Tensor]:
+    return collate([labelled.clips[row] for row in rows]), *labelled.labels(rows)
+
+
 def test_every_clip_counts_the_same_however_long_it_is_and_padding_counts_nothing() -> None:
     labelled = made_clips(8, 1)
     model = new_model().eval()
 
     def loss(rows: list[int]) -> float:
-        batch, z, classes = labelled.batch(np.array(rows))
+        batch, z, classes = batch_of(labelled, np.array(rows))
         with torch.no_grad():
             return regressor_loss(model(*batch), batch.chunk_mask, z, classes, levels=FUSION.quantile_levels, options=OPTIONS).item()
 
@@ -171,7 +176,7 @@ def test_a_clip_beside_a_longer_one_scores_and_costs_what_it_does_alone(fitted: 
     short, longest = order[:8], int(order[-1])
 
     def found(rows: list[int]) -> tuple[FusionOutput, float]:
-        batch, z, quartile = labelled.batch(np.array(rows))
+        batch, z, quartile = batch_of(labelled, np.array(rows))
         with torch.no_grad():
             output = fitted(*batch)
             return output, regressor_loss(output, batch.chunk_mask, z, quartile, levels=FUSION.quantile_levels, options=OPTIONS).item()
@@ -194,7 +199,7 @@ def test_padding_gives_no_gradient_and_takes_none() -> None:
 
     def gradients(rows: list[int]) -> dict[str, torch.Tensor]:
         model = new_model().eval()
-        batch, z, quartile = labelled.batch(np.array(rows))
+        batch, z, quartile = batch_of(labelled, np.array(rows))
         loss = regressor_loss(model(*batch), batch.chunk_mask, z, quartile, levels=FUSION.quantile_levels, options=OPTIONS)
         loss.backward()  # type: ignore[no-untyped-call]
         return {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
@@ -234,7 +239,7 @@ def test_the_loss_decides_what_is_learned_from_an_outlier() -> None:
     pull = {}
     for name in ("mse", "huber", "student-t:4", "tukey"):
         model = new_model().eval()
-        batch, z, classes = far.batch(np.arange(8))
+        batch, z, classes = batch_of(far, np.arange(8))
         options = replace(OPTIONS, score_loss=name, quantile_weight=0.0, class_weight=0.0)
         regressor_loss(model(*batch), batch.chunk_mask, z, classes, levels=FUSION.quantile_levels, options=options).backward()
         pull[name] = sum(float(p.grad.square().sum()) for p in model.parameters() if p.grad is not None)
@@ -298,3 +303,38 @@ def test_options_are_checked() -> None:
         RegressorOptions(batch=4, accumulate=5)
     with pytest.raises(DataError, match="huber, mse"):
         RegressorOptions(score_loss="l1")
+
+
+@pytest.mark.parametrize(("strategy", "window"), [("pad", 2), ("pool", 2), ("sequential", 2), ("sequential", 3)])
+def test_every_length_strategy_scores_each_prefix_as_a_stream_of_it_is_scored(strategy: str, window: int, tmp_path: Path) -> None:
+    model = DualTransformer(replace(FUSION, strategy=strategy, window_chunks=window))
+    clips = made_clips(60, 1)
+    report = fit_regressor(model, clips, made_clips(20, 2), options=replace(OPTIONS, epochs=2), seed=1, run=RunDirectory.open(tmp_path, {}))
+    assert report.history[-1].validation_mse < float(made_clips(20, 2).z.var())
+    shown = made_clips(12, 3).clips
+    assert max(len(clip.end_s) for clip in shown) > 3
+    for clip, said in zip(shown, predict(model, shown), strict=True):
+        visual, audio = History(6, model.config.window), History(5, model.config.window)
+        for chunk, score in enumerate(said.score):
+            visual.add(clip.visual[chunk] if clip.visual_mask[chunk] else None)
+            audio.add(clip.audio[chunk] if clip.audio_mask[chunk] else None)
+            feeds = {name: torch.from_numpy(values) for name, values in fusion_feeds(visual.shown(), audio.shown()).items()}
+            with torch.no_grad():
+                assert float(model(**feeds).score[0, -1]) == pytest.approx(score, abs=1e-5)
+
+
+def test_a_windowed_models_validation_loss_is_the_mean_over_prefixes_of_the_mean_over_clips(tmp_path: Path) -> None:
+    model = DualTransformer(replace(FUSION, strategy="sequential", window_chunks=2))
+    val = made_clips(20, 2)
+    report = fit_regressor(model, made_clips(60, 1), val, options=replace(OPTIONS, epochs=1), seed=1, run=RunDirectory.open(tmp_path, {}))
+
+    def clip_loss(row: int) -> float:
+        shown = prefixes(val.clips[row], 2)
+        assert sum(one.scored for one in shown) == len(val.clips[row].end_s)
+        z, classes = val.labels(np.full(len(shown), row))
+        with torch.no_grad():
+            output = model(*collate([one.clip for one in shown]))
+        each = prefix_losses(output, z, classes, levels=FUSION.quantile_levels, options=OPTIONS) * scored_rows(shown)
+        return float(each.sum()) / len(val.clips[row].end_s)
+
+    assert report.history[-1].validation_loss == pytest.approx(np.mean([clip_loss(row) for row in range(20)]), rel=1e-5)
