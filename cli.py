@@ -254,7 +254,9 @@ def train(
             help="At most so many epochs of video networks; for one alone: r3d_18=5.", show_default="small3d=20, r3d_18=3, swin3d_t=4"
         ),
     ] = None,
-    ablations: Annotated[bool, typer.Option("--ablations", help="Also train the model on one modality alone.")] = False,
+    ablations: Annotated[
+        bool, typer.Option("--ablations", help="Also train the model on one modality alone, and with the other length strategies.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes that read clips.", show_default="the CPU quota")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads PyTorch computes with.", show_default="the CPU quota")] = None,

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 
 from ..errors import CheckpointError
-from ..models.dual_transformer import DualTransformer, FusionConfig
+from ..models.dual_transformer import STRATEGIES, DualTransformer, FusionConfig
 from .compute import decisive
 from .evaluation import Prediction, predict
 from .fit_regressor import STAGE, RegressorEpoch, RegressorOptions, RegressorReport, fit_regressor
 from .labelled import EmbeddedClip, LabelledClips
 from .run import Progress, ProgressEvent, silent
 from .side_run import SideRun
-from .studies import ONE_MODALITY
+from .studies import LENGTH, ONE_MODALITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +89,15 @@ class TrainedVariant:
 
 def variants(fusion: FusionConfig) -> tuple[Variant, ...]:
     """Everything that is set beside a model with this configuration, the model itself left out."""
+    lengths = [
+        Variant(f"length-{strategy}", f"length strategy: {strategy}", LENGTH, True, True, replace(fusion, strategy=strategy))
+        for strategy in STRATEGIES
+        if strategy != fusion.strategy
+    ]
     return (
         Variant("pictures", "trained on pictures alone", ONE_MODALITY, True, False, fusion),
         Variant("sound", "trained on sound alone", ONE_MODALITY, False, True, fusion),
+        *lengths,
     )
 
 

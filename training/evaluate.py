@@ -29,7 +29,7 @@ from .evaluation_report import ClipFigures, EvaluationReport
 from .fit_autoencoder import embed_clip
 from .labelled import EmbeddedClip, LabelledClips
 from .metrics import standardised_space
-from .networks import network_figures
+from .networks import length_figures, network_figures
 from .outlier_errors import outlier_errors, outlier_sensitivity
 from .overlap import Overlap, TrainedClips, find_overlap
 from .reconstruction import Reconstruction, reconstruct
@@ -278,6 +278,7 @@ def _report(loaded: Checkpoint, sources: _Sources, options: EvaluateOptions, mea
         predictors=tuple(predictor_figures(predictors, labelled.z, target, bootstrap)),
         absent=measured.companions.absent,
         networks=network_figures(loaded, measured.companions),
+        lengths=length_figures(loaded, whole, measured.companions, labelled.z, bootstrap),
         subsets=tuple(subset_figures(parts, scores, labelled.z, lambda kept: measured.bootstrap(options, kept))),
         by_seconds=tuple(prefix_figures(whole, labelled.z, bootstrap, chunk_s=loaded.contract.chunk_s)),
         calibration=tuple(calibration(whole, labelled.z, levels, bootstrap)),

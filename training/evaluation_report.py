@@ -10,7 +10,7 @@ from .. import __version__
 from .companions import Absent
 from .dataset import FailedClip
 from .evaluation import Evaluation
-from .networks import NetworkFigures
+from .networks import LengthFigures, NetworkFigures
 from .outlier_errors import OutlierErrors, OutlierFigures
 from .overlap import Overlap
 from .reconstruction import Reconstruction
@@ -74,6 +74,8 @@ class EvaluationReport:
     """What the model could not be compared with."""
     networks: tuple[NetworkFigures, ...]
     """The model first, then those trained beside it."""
+    lengths: tuple[LengthFigures, ...]
+    """The model first, then its variants with other length strategies; empty where there are none."""
     subsets: tuple[SubsetFigures, ...]
     by_seconds: tuple[PrefixFigures, ...]
     calibration: tuple[LevelFigures, ...]
@@ -93,7 +95,7 @@ class EvaluationReport:
         plain |= {"trained_on": self.trained_on, "trained_split": self.trained_split, "overlap": asdict(self.overlap)}
         plain |= {"figures": self.figures.to_json(), "reconstructions": [one.to_json() for one in self.reconstructions]}
         plain |= {"outlier_errors": asdict(self.outlier_errors) if self.outlier_errors else None}
-        lists = ("failed", "predictors", "absent", "networks", "subsets", "by_seconds", "calibration", "coverage", "outliers")
+        lists = ("failed", "predictors", "absent", "networks", "lengths", "subsets", "by_seconds", "calibration", "coverage", "outliers")
         for name in (*lists, "clips"):
             plain[name] = [asdict(one) for one in getattr(self, name)]
         return {**plain, "card": dict(self.card)}

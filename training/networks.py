@@ -6,13 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from ..models.checkpoint import Checkpoint
+from ..models.dual_transformer import FusionConfig
+from .bootstrap import Bootstrap, ConfidenceInterval
 from .companions import Companions, VariantPredictions
+from .evaluation import Prediction, final_scores
 from .fit_regressor import RegressorEpoch
 from .fit_video_baseline import VideoBaselineEpoch
-from .studies import MODEL, VIDEO, WHOLE
+from .metrics import mse
+from .studies import LENGTH, MODEL, VIDEO, WHOLE
 from .video_comparison import TrainedVideo
 
 
@@ -43,16 +49,63 @@ class NetworkFigures:
     history: tuple[LossEpoch, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class LengthFigures:
+    """How good the model, or a variant with another length strategy, is early and late; MSE in standardised units."""
+
+    predictor: str
+    strategy: str
+    parameters: int
+    early_s: float
+    """Seconds seen early on: one chunk."""
+    early: ConfidenceInterval
+    """After so many seconds."""
+    whole: ConfidenceInterval
+    """After whole clips."""
+
+
 def network_figures(loaded: Checkpoint, companions: Companions) -> tuple[NetworkFigures, ...]:
     """The model, its variants, and the video networks."""
     return (_model(loaded), *map(_variant, companions.variants), *map(_video, companions.videos))
+
+
+def length_figures(
+    loaded: Checkpoint, whole: Sequence[Prediction], companions: Companions, z: NDArray[np.float64], bootstrap: Bootstrap
+) -> tuple[LengthFigures, ...]:
+    """The model, then its variants with other length strategies; empty where there are none.
+
+    Args:
+        loaded: the model.
+        whole: what it says of the clips.
+        companions: its variants, with what they say of the same clips.
+        z: float64 (clips,), the truth in standardised units.
+        bootstrap: of the same clips.
+    """
+    chunk_s = loaded.contract.chunk_s
+    others = [one for one in companions.variants if one.trained.variant.kind == LENGTH]
+    said = [
+        (MODEL, loaded.fusion.config.strategy, _count(loaded.fusion), whole),
+        *((one.trained.variant.predictor, one.trained.variant.fusion.strategy, one.trained.parameters, one.predictions) for one in others),
+    ]
+    return tuple(
+        LengthFigures(
+            name,
+            strategy,
+            parameters,
+            chunk_s,
+            bootstrap.interval(mse, z, [prediction.score[prediction.index_at(chunk_s)] for prediction in predictions]),
+            bootstrap.interval(mse, z, final_scores(predictions)),
+        )
+        for name, strategy, parameters, predictions in (said if others else ())
+    )
 
 
 def _model(loaded: Checkpoint) -> NetworkFigures:
     """The dual Transformer, as far as the card tells of it."""
     told: Mapping[str, Any] = loaded.card.get("regressor", {})
     history = tuple(LossEpoch(line["epoch"], line["train_loss"], line["validation_loss"]) for line in told.get("history", ()))
-    shown = f"embeddings of every chunk: pictures (an encoder of {_count(loaded.autoencoder.encoder):,} parameters) and sound (Whisper)"
+    encoder = f"an encoder of {_count(loaded.autoencoder.encoder):,} parameters"
+    shown = f"{_window(loaded.fusion.config)}: embeddings of pictures ({encoder}) and sound (Whisper)"
     return NetworkFigures(
         MODEL,
         WHOLE,
@@ -70,12 +123,16 @@ def _variant(one: VariantPredictions) -> NetworkFigures:
     return NetworkFigures(
         variant.predictor,
         variant.kind,
-        f"the same embeddings: {' and '.join(parts)}",
+        f"{_window(variant.fusion)}: the same embeddings of {' and '.join(parts)}",
         one.trained.parameters,
         one.trained.seconds,
         one.trained.report.best_epoch,
         _curve(one.trained.report.history),
     )
+
+
+def _window(config: FusionConfig) -> str:
+    return {None: "every chunk", 1: "the mean of all chunks"}.get(config.window, f"a window of {config.window} chunks")
 
 
 def _video(trained: TrainedVideo) -> NetworkFigures:

@@ -65,7 +65,21 @@ def ablation(report: EvaluationReport) -> str:
         dots(METRIC_NAMES[name], f"{METRIC_NAMES[name]}, {report.space}", [ForestRow(one.predictor, one.metrics[name]) for one in shown])
         for name in ("mse", "spearman")
     )
-    return told + chart_row((), "".join(plots))
+    return told + chart_row((), "".join(plots)) + (_lengths(report) if report.lengths else "")
+
+
+def _lengths(report: EvaluationReport) -> str:
+    early_s = report.lengths[0].early_s
+    told = (
+        "<p>The same network trained with other ways to treat clips of unequal length. pad: it is shown every chunk so far, padded in a "
+        "batch to the longest clip. pool: it is shown their mean alone. sequential: it is shown a window of the last chunks, the first of "
+        "which stands for all before it, so clips that fit into the window are seen as with pad.</p>"
+    )
+    rows = [
+        (one.predictor, one.strategy, f"{one.parameters:,}", with_interval(one.early), with_interval(one.whole)) for one in report.lengths
+    ]
+    heads = ("predictor", "length strategy", "parameters", f"MSE after {early_s:.3g} s", "MSE after whole clips")
+    return told + data_table(heads, rows, f"MSE in {report.space}; {_clips(report)}")
 
 
 def subsets(report: EvaluationReport) -> str:

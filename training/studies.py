@@ -28,6 +28,8 @@ VIDEO = "a video network trained on the pictures of the training split"
 WHOLE, MASKED, ONE_MODALITY = "the model", "the same model, one modality masked", "trained on one modality"
 ABLATION = (WHOLE, MASKED, ONE_MODALITY)
 """Kinds of predictors that show what each modality is worth."""
+LENGTH = "length strategy"
+"""Kind of the model's variants that treat clips of unequal length in another way."""
 
 
 @dataclass(frozen=True, slots=True)

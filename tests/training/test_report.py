@@ -12,14 +12,14 @@ import pytest
 
 from shortcast.errors import DataError
 from shortcast.runtime.target import Target
-from shortcast.training.bootstrap import Bootstrap
+from shortcast.training.bootstrap import Bootstrap, ConfidenceInterval
 from shortcast.training.companions import Absent
 from shortcast.training.dataset import FailedClip
 from shortcast.training.evaluation import Prediction, Predictions, evaluate_predictions
 from shortcast.training.evaluation_report import ClipFigures, EvaluationReport
 from shortcast.training.labelled import LabelledClips
 from shortcast.training.metrics import standardised_space
-from shortcast.training.networks import LossEpoch, NetworkFigures
+from shortcast.training.networks import LengthFigures, LossEpoch, NetworkFigures
 from shortcast.training.outlier_errors import outlier_errors, outlier_sensitivity
 from shortcast.training.overlap import Overlap
 from shortcast.training.reconstruction import Reconstruction
@@ -99,6 +99,10 @@ def report() -> EvaluationReport:
                 "small3d", VIDEO, "16 frames of 112x64 pixels", 292_209, 61.5, 2, (LossEpoch(1, 0.5, 0.6), LossEpoch(2, 0.4, 0.5))
             ),
         ),
+        lengths=tuple(
+            LengthFigures(name, strategy, 1234, 2.0, ConfidenceInterval(0.75, 0.7, 0.8, 10), ConfidenceInterval(0.5, 0.4, 0.6, 10))
+            for name, strategy in (("pictures and sound", "sequential"), ("length strategy: pool", "pool"))
+        ),
         subsets=tuple(subset_figures(parts, 0.6 * z, z, lambda kept: Bootstrap([None] * int(kept.sum()), resamples=10))),
         by_seconds=tuple(prefix_figures(said, z, bootstrap, chunk_s=2.0)),
         calibration=tuple(calibration(said, z, LEVELS, bootstrap)),
@@ -166,10 +170,11 @@ def test_the_page_says_what_was_measured(report: EvaluationReport) -> None:
 
 def test_the_page_says_what_was_trained_beside_the_model(report: EvaluationReport) -> None:
     text = page(report)
-    for words in ("16 frames of 112x64 pixels", "292,209", "Huber loss, standardised units"):
+    for words in ("16 frames of 112x64 pixels", "292,209", "MSE after 2 s", "<td>pool</td>", "Huber loss, standardised units"):
         assert words in text
-    alone = page(replace(report, networks=report.networks[:1]))
+    alone = page(replace(report, networks=report.networks[:1], lengths=()))
     assert "Networks that were trained" not in alone
+    assert "MSE after 2 s" not in alone
 
 
 def test_overlap_is_a_warning_and_unknown_overlap_is_said(report: EvaluationReport) -> None:

@@ -35,7 +35,7 @@ from shortcast.training.fit_regressor import RegressorOptions
 from shortcast.training.fit_video_baseline import VideoBaselineOptions
 from shortcast.training.overlap import TrainedClips
 from shortcast.training.run import ProgressEvent
-from shortcast.training.studies import ONE_MODALITY
+from shortcast.training.studies import LENGTH, ONE_MODALITY
 from shortcast.training.train import TrainOptions, train
 from shortcast.training.video_comparison import VideoPlan
 
@@ -129,7 +129,7 @@ def test_variants_are_trained_beside_the_model_and_found_again(whole: Path, mani
     card = load_checkpoint(out).card
     wanted = variants(load_checkpoint(out).fusion.config)
     assert list(card["ablations"]) == [variant.name for variant in wanted]
-    told = {one["predictor"]: one for one in card["baselines"] if one["kind"] == ONE_MODALITY}
+    told = {one["predictor"]: one for one in card["baselines"] if one["kind"] in (ONE_MODALITY, LENGTH)}
     assert set(told) == {variant.predictor for variant in wanted}
     found = evaluate_checkpoint(out, manifest, options=EvaluateOptions(resamples=2, features_dir=options.features_dir, jobs=1, threads=1))
     for variant in wanted:
@@ -139,6 +139,7 @@ def test_variants_are_trained_beside_the_model_and_found_again(whole: Path, mani
         assert figures.model_less
     assert [one.predictor for one in found.networks] == ["pictures and sound", *told]
     assert all(len(one.history) == 3 and one.parameters > 0 for one in found.networks)
+    assert found.lengths[0].whole == found.predictors[0].metrics["mse"]
     (tmp_path / "model.run" / "ablation-sound" / "config.json").write_text("{}")
     absent = evaluate_checkpoint(
         out, manifest, options=EvaluateOptions(resamples=2, features_dir=options.features_dir, jobs=1, threads=1)
