@@ -4,7 +4,7 @@ BIN := .venv/bin
 DEMO := .venv-demo/bin
 WHEEL_DIR := build/wheel
 
-.PHONY: help demo venv test lint smoke demo-bundle sample clean
+.PHONY: help demo venv test lint smoke demo-bundle paper sample clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ smoke: venv  ## Build the wheel, install it with no extras in a fresh environmen
 
 demo-bundle: venv  ## Train and export the demo bundle again (about a quarter of an hour on two cores).
 	PATH=$(CURDIR)/$(BIN):$$PATH samples/make_demo_bundle.sh
+
+paper: venv  ## Make the figures of docs/results.md again (many hours on two cores; SHORTCAST_PAPER names the work folder).
+	PATH=$(CURDIR)/$(BIN):$$PATH samples/make_paper.sh
 
 sample: venv  ## Make the sample clip again (needs a Debian machine).
 	$(BIN)/python samples/make_sample.py

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "models": {"runtime"},
     "training": {"models", "runtime"},
     "export": {"models", "runtime"},
-    "benchmarks": {"export", "models", "runtime"},
+    "benchmarks": {"export", "models", "runtime", "training"},
 }
 ONE_MODULE_EACH = {
     "onnxruntime": {"runtime/engines/onnxruntime.py"},
