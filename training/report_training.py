@@ -52,7 +52,8 @@ def _networks(networks: Sequence[NetworkFigures]) -> str:
         for one in networks
     ]
     told = (
-        "<p>Each network starts from random weights and ends with those of the epoch whose validation loss was lowest. Seconds are those "
+        "<p>Each network starts from random weights, but for the linear paths of a dual Transformer, which start at ridge regressions. It "
+        "ends with the weights of the epoch whose validation loss was lowest. Seconds are those "
         "of the process that ended a training: one that was stopped and taken up again took longer. Parameters of the encoders that make "
         "embeddings are not counted.</p>"
     )
