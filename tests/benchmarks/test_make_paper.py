@@ -61,3 +61,5 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, stand_ins: Path) -> None
     assert [arguments[0] for arguments in calls_of(work, stand_ins)] == ["-m"]
     (work / "report" / "report.json").unlink()
     assert [arguments[0] for arguments in calls_of(work, stand_ins)] == ["evaluate", "-m"]
+    (work / "trained").unlink()
+    assert [arguments[0] for arguments in calls_of(work, stand_ins)] == ["train", "evaluate", "-m"]
