@@ -79,6 +79,11 @@ class FusionConfig:
             raise CheckpointError(f"fusion: a window holds 2 chunks at least, got {self.window_chunks}; `pool` shows one mean")
 
     @property
+    def shown_of_a_clip(self) -> str:
+        """The length strategy in words: `pad`, `pool`, or `sequential, 32 chunks`."""
+        return f"sequential, {self.window_chunks} chunks" if self.strategy == "sequential" else self.strategy
+
+    @property
     def window(self) -> int | None:
         """Most chunks that the model is shown at once; None: all."""
         return {"pad": None, "pool": 1, "sequential": self.window_chunks}[self.strategy]

@@ -26,6 +26,9 @@ from .run import Progress, ProgressEvent, silent
 from .side_run import SideRun
 from .studies import LENGTH, ONE_MODALITY
 
+_SHORT_WINDOW = 4
+"""Chunks: 8 s."""
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
@@ -89,11 +92,10 @@ class TrainedVariant:
 
 def variants(fusion: FusionConfig) -> tuple[Variant, ...]:
     """Everything that is set beside a model with this configuration, the model itself left out."""
-    lengths = [
-        Variant(f"length-{strategy}", f"length strategy: {strategy}", LENGTH, True, True, replace(fusion, strategy=strategy))
-        for strategy in STRATEGIES
-        if strategy != fusion.strategy
-    ]
+    others = {f"length-{name}": replace(fusion, strategy=name) for name in STRATEGIES if name != fusion.strategy}
+    # Short clips fit a long window whole; a short one shows what a pooled history costs.
+    others["length-short-window"] = replace(fusion, strategy="sequential", window_chunks=_SHORT_WINDOW)
+    lengths = [Variant(name, f"length strategy: {other.shown_of_a_clip}", LENGTH, True, True, other) for name, other in others.items()]
     return (
         Variant("pictures", "trained on pictures alone", ONE_MODALITY, True, False, fusion),
         Variant("sound", "trained on sound alone", ONE_MODALITY, False, True, fusion),

@@ -84,8 +84,11 @@ def length_figures(
     chunk_s = loaded.contract.chunk_s
     others = [one for one in companions.variants if one.trained.variant.kind == LENGTH]
     said = [
-        (MODEL, loaded.fusion.config.strategy, _count(loaded.fusion), whole),
-        *((one.trained.variant.predictor, one.trained.variant.fusion.strategy, one.trained.parameters, one.predictions) for one in others),
+        (MODEL, loaded.fusion.config.shown_of_a_clip, _count(loaded.fusion), whole),
+        *(
+            (one.trained.variant.predictor, one.trained.variant.fusion.shown_of_a_clip, one.trained.parameters, one.predictions)
+            for one in others
+        ),
     ]
     return tuple(
         LengthFigures(

@@ -45,6 +45,7 @@ KINDS = {
     "trained on sound alone": ONE_MODALITY,
     "length strategy: pad": LENGTH,
     "length strategy: pool": LENGTH,
+    "length strategy: sequential, 4 chunks": LENGTH,
     **dict.fromkeys(NETWORKS, VIDEO),
 }
 
