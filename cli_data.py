@@ -9,11 +9,10 @@ from typing import Annotated
 
 import typer
 
+from .cli_options import ForceOption
 from .terminal import console, say, write_json
 
 data_app = typer.Typer(help="Make and look after sets of clips.", no_args_is_help=True, rich_markup_mode="rich")
-
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 
 
 class ImportFormat(str, Enum):
