@@ -162,8 +162,8 @@ def train(
     from .training.fit_autoencoder import AutoencoderOptions
     from .training.fit_regressor import RegressorOptions
     from .training.memory import parse_size
-    from .training.train import TrainOptions
     from .training.train import train as train_model
+    from .training.train_options import TrainOptions
     from .training.video_comparison import plan_videos
 
     compute = Compute.choose(device.value, precision.value)

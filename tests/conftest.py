@@ -44,7 +44,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Trained:
     from shortcast.training.fit_autoencoder import AutoencoderOptions
     from shortcast.training.fit_regressor import RegressorOptions
     from shortcast.training.synth import synthesise
-    from shortcast.training.train import TrainOptions, train
+    from shortcast.training.train import train
+    from shortcast.training.train_options import TrainOptions
 
     folder = tmp_path_factory.mktemp("trained")
     manifest = synthesise(folder / "clips", clips=20, seed=3, jobs=2)

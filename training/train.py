@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..errors import CheckpointError, DataError
-from ..models.autoencoder import ConvLSTMAutoencoder, DecoderConfig
+from ..models.autoencoder import ConvLSTMAutoencoder
 from ..models.checkpoint import Checkpoint, save_checkpoint
-from ..models.convlstm import EncoderConfig
-from ..models.dual_transformer import DualTransformer, FusionConfig
-from ..runtime.contract import Contract
+from ..models.dual_transformer import DualTransformer
 from ..runtime.cpu import available_cpus
 from ..runtime.intervals import ConformalIntervals
 from ..runtime.target import Target
@@ -31,144 +29,33 @@ from .ablations import TrainedVariant, TrainingClips, train_variant, variant_ide
 from .baseline_file import FittedBaselines, save_baselines
 from .baselines import Baseline, BaselineFigures, UnlabelledClips, fit_baselines
 from .clips import read_manifest
-from .compute import decisive
 from .conformal import fit_intervals
 from .cross_validate import CrossValidation, FoldOptions, FoldResult, cross_validate, fold_kind, fold_splits
 from .dataset import FailedClip, FeatureStore, ReadyClip, StoredClips, file_sha256, prepare_features
 from .evaluation import Evaluation, evaluate, final_scores, predict, predict_all
 from .fit_autoencoder import STAGE as AUTOENCODER
-from .fit_autoencoder import AutoencoderOptions, AutoencoderReport, embed_clip, fit_autoencoder, plan_autoencoder
+from .fit_autoencoder import AutoencoderReport, embed_clip, fit_autoencoder, plan_autoencoder
 from .fit_regressor import STAGE as REGRESSOR
-from .fit_regressor import RegressorOptions, RegressorReport, fit_regressor, plan_regressor
+from .fit_regressor import RegressorReport, fit_regressor, plan_regressor
 from .labelled import EmbeddedClip, LabelledClips
 from .metrics import both_spaces
 from .near_duplicates import Cluster, cluster_names, near_duplicates
 from .overlap import TRAINED_CLIPS_FILE, TrainedClips
 from .run import Progress, ProgressEvent, RunDirectory, State, run_identity, silent, torch_threads
-from .splits import Crossing, Split, crossings_of, leakage_of_split, split_clips
+from .splits import Split, crossings_of, leakage_of_split, split_clips
 from .studies import FITTED, VIDEO, Predictor
 from .targets import fit_target, target_values
 from .tensorboard import mirrored, require_tensorboard
-from .video_comparison import TrainedVideo, VideoClips, VideoPlan, train_video, video_identity
-
-
-@dataclass(frozen=True, slots=True)
-class TrainOptions:
-    """Everything a run can be told. The first group decides the result; the second only how it is reached."""
-
-    target: str = "views"
-    """What is predicted: a column of the manifest, or a rate such as `likes/views` or `views/day`; see `training.targets`."""
-    transform: str = "log1p"
-    """See `training.targets.fit_target`."""
-    split: str = "auto"
-    """How clips are split into train, val and test; see `training.splits`."""
-    seed: int = 0
-    source: str = ""
-    """One sentence for the checkpoint's card: what the clips are and where they come from."""
-    contract: Contract = field(default_factory=Contract)
-    """Its Whisper hash is filled in from the weights found."""
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    fusion: FusionConfig = field(default_factory=FusionConfig)
-    """Its embeddings' sizes are taken from the parts before it, and its classes may become fewer where the target has ties."""
-    autoencoder: AutoencoderOptions = field(default_factory=AutoencoderOptions)
-    regressor: RegressorOptions = field(default_factory=RegressorOptions)
-
-    videos: tuple[VideoPlan, ...] = ()
-    """Video networks to train on the same split after the model, for comparison; the model is the same with and without them."""
-    ablations: bool = False
-    """Train the variants of `training.ablations` on the same embeddings and split, for comparison; the model is the same all the same."""
-    folds: int | None = None
-    """Cross-validate with so many folds before the final model is trained, which they do not change; see `training.cross_validate`."""
-    run_dir: Path | None = None
-    """Log and resumable state; None takes the checkpoint's name with `.run` added."""
-    features_dir: Path | None = None
-    """Cache of decoded clips, which runs may share; None takes `features` in the run directory."""
-    whisper: Path | None = None
-    """A directory with the Whisper weights; None looks in the usual places."""
-    jobs: int | None = None
-    """Processes that decode clips; None takes one per CPU."""
-    threads: int | None = None
-    """Threads PyTorch computes with; None takes one per CPU."""
-    resume: bool = True
-    """Go on from the state in the run directory; False starts over."""
-    force: bool = False
-    """Replace an existing checkpoint."""
-    memory_budget: int | None = None
-    """Bytes that an update of either network may hold (`training.memory`): micro-batches, and gradient checkpointing at need, see to it."""
-    tensorboard: bool = False
-    """Also write the log as TensorBoard events, to `tensorboard` in the run directory."""
-
-    def decisive(self) -> dict[str, Any]:
-        """The options that decide the result, as plain JSON; a stopped run may go on with another device or micro-batch."""
-        parts = ("encoder", "decoder", "fusion", "autoencoder", "regressor")
-        plain: dict[str, Any] = {name: decisive(getattr(self, name)) for name in parts}
-        return {"target": self.target, "transform": self.transform, "seed": self.seed, "contract": self.contract.to_json(), **plain}
-
-
-@dataclass(frozen=True, slots=True)
-class TargetClasses:
-    """The classes that the training split was cut into."""
-
-    asked_for: int
-    sizes: tuple[int, ...]
-    """Training clips in each, lowest first; fewer classes than were asked for where ties allow no more."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainReport:
-    """What came of a run."""
-
-    checkpoint: Path
-    run_dir: Path
-    classes: TargetClasses
-    split: str
-    """How the clips were split, such as `given by the manifest`, `grouped by author` or `random`."""
-    crossings: tuple[Crossing, ...]
-    """Authors, songs and near-duplicates that are on both sides of the split all the same."""
-    near_duplicates: tuple[Cluster, ...]
-    """Clips of the manifest that show the same pictures."""
-    clips: Mapping[str, int]
-    """Clips used in `train`, `val` and `test`."""
-    hours: float
-    """Media of all clips used."""
-    failed: tuple[FailedClip, ...]
-    """Clips left out because they could not be read."""
-    autoencoder: AutoencoderReport
-    regressor: RegressorReport
-    held_out: Evaluation
-    """Figures of the test split, which nothing before has looked at."""
-    baselines: tuple[BaselineFigures, ...]
-    """Of the same test split: baselines, and networks trained for comparison."""
-    cross_validation: CrossValidation | None
-    """Figures over all clips, each predicted out of fold; None where no folds were asked for."""
-    seconds: Mapping[str, float]
-    """Wall time of each stage in this process; a resumed run did the rest before."""
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "checkpoint": str(self.checkpoint),
-            "run_dir": str(self.run_dir),
-            "classes": asdict(self.classes),
-            "split": {"kind": self.split, **self.clips},
-            "crossings": [crossing.to_json() for crossing in self.crossings],
-            "near_duplicates": [cluster.to_json() for cluster in self.near_duplicates],
-            "hours": self.hours,
-            "failed": [asdict(clip) for clip in self.failed],
-            "autoencoder": self.autoencoder.to_json(),
-            "regressor": self.regressor.to_json(),
-            "held_out": self.held_out.to_json(),
-            "baselines": [asdict(figures) for figures in self.baselines],
-            "cross_validation": self.cross_validation.to_card() if self.cross_validation else None,
-            "seconds": dict(self.seconds),
-        }
+from .train_options import TrainOptions
+from .train_report import TargetClasses, TrainReport
+from .video_comparison import TrainedVideo, VideoClips, train_video, video_identity
 
 
 def train(
     manifest: Path,
     out: Path,
     *,
-    options: TrainOptions = TrainOptions(),
+    options: TrainOptions | None = None,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> TrainReport:
@@ -180,7 +67,7 @@ def train(
     Args:
         manifest: JSONL of clips, see `training.clips`.
         out: the checkpoint directory to make.
-        options: see `TrainOptions`.
+        options: see `TrainOptions`; None takes its defaults.
         progress: called as every stage goes on.
         say: is given a sentence on the split, on everything that is on two sides of it, and on the cache, before training starts.
 
@@ -191,6 +78,7 @@ def train(
         CheckpointError: `out` exists and `force` is not given.
         WeightsError: the Whisper weights are not found.
     """
+    options = options or TrainOptions()
     if out.exists() and not options.force:
         raise CheckpointError(f"{out} exists; give --force to replace it")
     if options.tensorboard:

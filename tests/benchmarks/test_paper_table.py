@@ -25,7 +25,8 @@ from shortcast.training.report import write_report
 from shortcast.training.studies import FITTED, LENGTH, MASKED, ONE_MODALITY, VIDEO, WHOLE
 from shortcast.training.success import ceiling
 from shortcast.training.synth import synthesise
-from shortcast.training.train import TrainOptions, train
+from shortcast.training.train import train
+from shortcast.training.train_options import TrainOptions
 from shortcast.training.video_comparison import plan_videos
 
 ROOT = Path(__file__).parents[2]

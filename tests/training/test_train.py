@@ -36,7 +36,8 @@ from shortcast.training.fit_video_baseline import VideoBaselineOptions
 from shortcast.training.overlap import TrainedClips
 from shortcast.training.run import ProgressEvent
 from shortcast.training.studies import LENGTH, ONE_MODALITY
-from shortcast.training.train import TrainOptions, train
+from shortcast.training.train import train
+from shortcast.training.train_options import TrainOptions
 from shortcast.training.video_comparison import VideoPlan
 
 OPTIONS = TrainOptions(
