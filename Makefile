@@ -26,7 +26,7 @@ lint: venv  ## ruff and mypy.
 smoke: venv  ## Build the wheel, install it with no extras in a fresh environment, and use it.
 	PYTHON=$(PYTHON) BIN=$(CURDIR)/$(BIN) tests/smoke.sh
 
-demo-bundle: venv  ## Train and export the demo bundle again (about a quarter of an hour on two cores).
+demo-bundle: venv  ## Train and export the demo bundle again (most of an hour on two cores).
 	PATH=$(CURDIR)/$(BIN):$$PATH samples/make_demo_bundle.sh
 
 paper: venv  ## Make the figures of docs/results.md again (many hours on two cores; SHORTCAST_PAPER names the work folder).

@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
-# Makes samples/demo.shortcast again: synthetic clips, training, export. Everything random follows from the seeds.
-# About a quarter of an hour on two cores; interrupted, it goes on where it stopped. Run it with shortcast installed for development.
+# Makes samples/demo.shortcast again: the model of docs/results.md, exported. Where `make paper` has been run its model is taken; else
+# that model alone is trained, without what it is compared with: most of an hour on two cores. Everything random follows from the seeds;
+# interrupted, it goes on where it stopped. SHORTCAST_PAPER names another work folder than build/paper. Run it with shortcast installed
+# for development.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-work=build/demo
-mkdir -p $work
-shortcast data synth -o $work/clips --clips 800 --seed 7
-shortcast train $work/clips/manifest.jsonl -o $work/model --force --seed 7 --epochs-autoencoder 8 \
-    --source "800 synthetic clips made by 'shortcast data synth --seed 7': it shows how shortcast works and knows nothing of real videos"
-shortcast export $work/model -o samples/demo.shortcast --golden samples/sample.mp4 --force
+work=${SHORTCAST_PAPER:-build/paper}
+clips=$work/clips/manifest.jsonl
+mkdir -p "$work"
+[ -e "$clips" ] || shortcast data synth -o "$work/clips" --clips 1600 --seed 7
+if [ ! -e "$work/trained" ]; then
+    shortcast train "$clips" -o "$work/model" --force --seed 7 --epochs-autoencoder 16 --chunks-per-epoch 400 \
+        --source "1,600 synthetic clips made by 'shortcast data synth --seed 7': it shows how shortcast works and knows nothing of real videos"
+fi
+shortcast export "$work/model" -o samples/demo.shortcast --golden samples/sample.mp4 --force
