@@ -3,6 +3,7 @@
     RUN/
       config.json             what was asked for; a run is only resumed with the same
       log.jsonl               one line per epoch
+      seconds.json            wall time of each stage so far
       autoencoder.safetensors embeddings.safetensors regressor.safetensors
                               weights, optimiser moments and history of the last whole epoch
       tensorboard/            the log as TensorBoard events, where they were asked for (`training.tensorboard`)
@@ -163,8 +164,20 @@ class RunDirectory:
             changes = "; ".join(_differences(before, wanted))
             raise DataError(f"{self.path} holds a run with another configuration ({changes}); use another --run-dir, or --no-resume")
 
+    def add_seconds(self, stage: str, seconds: float) -> float:
+        """Counts wall time spent on a stage; returns what all processes that worked on this run have spent on it so far."""
+        path = self.path / "seconds.json"
+        try:
+            known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+            total = round(float(known.get(stage, 0.0)) + seconds, 1)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise DataError(f"{path} cannot be read ({error}); delete it and run again") from error
+        self._write("seconds.json", (json.dumps({**known, stage: total}, indent=2) + "\n").encode())
+        return total
+
     def _forget(self) -> None:
         for file in [
+            self.path / "seconds.json",
             *self.path.glob("*.safetensors"),
             *self.path.glob("tensorboard/events.out.tfevents.*"),
             self.path / "log.jsonl",

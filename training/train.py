@@ -156,6 +156,7 @@ class _Work:
         self.clips = _by_part(self.split, ready, self.failed)
         self._fit_target([clip.id for clip in self.clips["train"]])
         self.run = RunDirectory.open(self.run_dir, self._config(), resume=self.options.resume)
+        self.seconds = {stage: self.run.add_seconds(stage, spent) for stage, spent in self.seconds.items()}
         self.run.rewrite_log(AUTOENCODER, REGRESSOR)
 
     def about_the_clips(self) -> Iterator[str]:
@@ -428,9 +429,13 @@ class _Work:
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
+        """Counts the time of a stage, also where it is interrupted, together with what earlier processes spent on it."""
         started = perf_counter()
-        yield
-        self.seconds[stage] = round(perf_counter() - started, 1)
+        try:
+            yield
+        finally:
+            spent = perf_counter() - started
+            self.seconds[stage] = self.run.add_seconds(stage, spent) if hasattr(self, "run") else spent
 
 
 def _with_whisper_hash(options: TrainOptions) -> TrainOptions:

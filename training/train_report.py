@@ -54,7 +54,7 @@ class TrainReport:
     cross_validation: CrossValidation | None
     """Figures over all clips, each predicted out of fold; None where no folds were asked for."""
     seconds: Mapping[str, float]
-    """Wall time of each stage in this process; a resumed run did the rest before."""
+    """Wall time of each stage, over all processes that worked on this run."""
 
     def to_json(self) -> dict[str, Any]:
         return {

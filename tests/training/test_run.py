@@ -107,3 +107,11 @@ def test_adamw_goes_on_from_a_state_as_if_it_had_never_stopped(tmp_path: Path) -
     restore_optimiser(fresh, state.tensors)
     _step(again, fresh, 2)
     assert torch.equal(again.weight, model.weight)
+
+
+def test_seconds_add_up_over_processes_and_are_forgotten_with_the_run(tmp_path: Path) -> None:
+    assert RunDirectory.open(tmp_path, {}).add_seconds("embed", 1.5) == 1.5
+    again = RunDirectory.open(tmp_path, {})
+    assert again.add_seconds("embed", 2.0) == 3.5
+    assert again.add_seconds("regressor", 1.0) == 1.0
+    assert RunDirectory.open(tmp_path, {}, resume=False).add_seconds("embed", 1.0) == 1.0
