@@ -11,7 +11,7 @@ from .plots import ticks
 
 _WIDTH, _LINE = 520, 24
 """Of the picture and of each line, in SVG units; the page scales it."""
-_LEFT, _RIGHT, _TOP, _BOTTOM = 222, 14, 12, 48
+_LEFT, _RIGHT, _TOP, _BOTTOM = 252, 14, 12, 48
 """Margins around the plotted area; the names stand in the left one."""
 _PAD = 0.05
 _PLAIN, _MODEL, _OTHER, _OPEN = 0, 2, 1, 4
