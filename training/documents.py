@@ -55,7 +55,7 @@ def parquet_module() -> Any:
     try:
         return importlib.import_module("pyarrow.parquet")
     except ImportError as error:
-        raise DataError("Parquet files need pyarrow, which is not installed: pip install pyarrow; or use .jsonl") from error
+        raise DataError("Parquet files need pyarrow, which is not installed: pip install 'shortcast[parquet]'; or use .jsonl") from error
 
 
 def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
