@@ -7,7 +7,8 @@
     ├── BundleError           a bundle is missing, altered, or of a schema this version does not know
     ├── CheckpointError       a checkpoint is missing, altered, or of a format this version does not know
     ├── DataError             a manifest, a label or a target cannot be used
-    └── ParityError           exit code 3: two computations that must agree do not
+    ├── ParityError           exit code 3: two computations that must agree do not
+    └── GateError             exit code 3: an artefact was made and is not what was asked for, or not worth having
 
 Catch `ShortcastError` and you have caught all of them. A message says what happened, what was expected, and what to do next.
 """
@@ -19,6 +20,7 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "EngineError",
+    "GateError",
     "MediaError",
     "ParityError",
     "ShortcastError",
@@ -58,5 +60,11 @@ class DataError(ShortcastError):
 
 class ParityError(ShortcastError):
     """Two computations that must agree do not."""
+
+    exit_code = 3
+
+
+class GateError(ShortcastError):
+    """An artefact was made and is not what was asked for, or not worth having: float32 for float16, int8 that is slower."""
 
     exit_code = 3
