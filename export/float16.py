@@ -18,22 +18,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import EngineError, GateError
 from .lint import HALF_MAX
-from .nodes import compute_nodes, constants, element_types, heads, is_constant, node_name
+from .nodes import KeptNode, compute_nodes, constants, element_types, head_reason, heads, is_constant, node_name, weight_bytes
 from .ranges import HALF_LIMIT
 
 PASSING = frozenset(
     {"Concat", "Expand", "Flatten", "Gather", "Identity", "Relu", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
 )
 """Operators that hand values on unrounded, so that casting before or after them is the same to the last bit."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeptNode:
-    """A compute node that stays float32."""
-
-    name: str
-    op: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +79,7 @@ def to_float16(
     made = islands.model()
     _require_valid(made)
     kept = tuple(KeptNode(node_name(node), node.op_type, reasons[node_name(node)]) for node in nodes if node_name(node) in reasons)
-    return made, Float16Report(tuple(half), tuple(islands.passing), kept, islands.casts, _weight_bytes(made), islands.underflowed)
+    return made, Float16Report(tuple(half), tuple(islands.passing), kept, islands.casts, weight_bytes(made), islands.underflowed)
 
 
 def _reasons(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto], ranges: Mapping[str, float] | None, limit: float) -> dict[str, str]:
@@ -97,16 +88,12 @@ def _reasons(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto], ranges: Ma
     reasons: dict[str, str] = {}
     for node in nodes:
         name = node_name(node)
-        reason = _head_reason(outputs.get(name)) or _weight_reason(node, written)
+        reason = head_reason(outputs[name]) if name in outputs else _weight_reason(node, written)
         if not reason and ranges is not None:
             reason = _range_reason(ranges.get(name), limit)
         if reason:
             reasons[name] = reason
     return reasons
-
-
-def _head_reason(output: str | None) -> str:
-    return f"a head, the last product before {output}" if output else ""
 
 
 def _weight_reason(node: onnx.NodeProto, written: Mapping[str, NDArray[np.generic]]) -> str:
@@ -218,13 +205,6 @@ def _readers(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
         for name in node.input:
             readers.setdefault(name, []).append(node)
     return readers
-
-
-def _weight_bytes(model: onnx.ModelProto) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for values in constants(model).values():
-        total[values.dtype.name] = total.get(values.dtype.name, 0) + values.nbytes
-    return dict(sorted(total.items()))
 
 
 def _require_valid(model: onnx.ModelProto) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,15 @@ COMPUTE = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Operators that sum many products: the ones that reduced precision makes faster."""
 
 _HEADS = frozenset({"Gemm", "MatMul"})
+
+
+@dataclass(frozen=True, slots=True)
+class KeptNode:
+    """A compute node that stays float32 where others do not."""
+
+    name: str
+    op: str
+    reason: str
 
 
 def load_graph(path: Path) -> onnx.ModelProto:
@@ -71,6 +81,14 @@ def constants(model: onnx.ModelProto) -> dict[str, NDArray[np.generic]]:
     return {name: numpy_helper.to_array(tensor) for name, tensor in tensors.items()}
 
 
+def weight_bytes(model: onnx.ModelProto) -> dict[str, int]:
+    """Bytes of constants by element type: what the graph is, not what was asked for."""
+    total: dict[str, int] = {}
+    for values in constants(model).values():
+        total[values.dtype.name] = total.get(values.dtype.name, 0) + values.nbytes
+    return dict(sorted(total.items()))
+
+
 def is_constant(node: onnx.NodeProto) -> bool:
     """True for a Constant node that holds a tensor."""
     return node.op_type == "Constant" and node.attribute[0].name == "value"
@@ -83,6 +101,11 @@ def heads(model: onnx.ModelProto) -> dict[str, str]:
     """
     maker = {output: node for node in model.graph.node for output in node.output}
     return {name: output.name for output in reversed(model.graph.output) for name in _last_compute(output.name, maker)}
+
+
+def head_reason(output: str) -> str:
+    """Why a head stays float32."""
+    return f"a head, the last product before {output}"
 
 
 def _last_compute(value: str, maker: dict[str, onnx.NodeProto]) -> Iterator[str]:
