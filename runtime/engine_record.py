@@ -71,7 +71,7 @@ class EngineKey:
     gpu: str
     """The GPU's name; empty for TensorRT-RTX, whose plans name compute capabilities instead."""
     compute_capabilities: tuple[str, ...]
-    """Such as `8.6`, sorted. Empty for TensorRT-RTX: what it supports by default."""
+    """Such as `8.6`, the lowest first: the GPU's one, or for TensorRT-RTX all that were asked for."""
     platform: str
     """Operating system and processor, as `linux_x86_64`."""
 
@@ -80,7 +80,7 @@ class EngineKey:
         """The name of the folder for every engine of this GPU, TensorRT and precision."""
         short = ".".join(self.version.split(".")[:3])
         capabilities = [f"sm{capability.replace('.', '')}" for capability in self.compute_capabilities]
-        return "-".join([self.flavour, short, *_slug(self.gpu), *(capabilities or ["any"]), self.precision])
+        return "-".join([self.flavour, short, *_slug(self.gpu), *capabilities, self.precision])
 
     def to_json(self) -> dict[str, Any]:
         return _plain(self)
@@ -228,7 +228,7 @@ def unmet(key: EngineKey, wanted: EngineKey) -> list[str]:
     free = {name for name in ("profiles", "flags") if not getattr(wanted, name)}
     if key.flavour == "tensorrt_rtx":
         free.add("gpu")
-        if not key.compute_capabilities or set(wanted.compute_capabilities) <= set(key.compute_capabilities):
+        if set(wanted.compute_capabilities) <= set(key.compute_capabilities):
             free.add("compute_capabilities")
     return [_sentence(name, key, wanted) for name in _differing(key, wanted) if name not in free]
 

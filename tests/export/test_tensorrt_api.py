@@ -1,0 +1,110 @@
+"""Every TensorRT name the engine modules use exists in each TensorRT they are for: `tensorrt_api.json` has the names, none is imported."""
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULES = [ROOT / "export" / name for name in ("attestation.py", "tensorrt.py", "trt_build.py", "trt_log.py", "trt_network.py")]
+INVENTORY = json.loads(Path(__file__).with_name("tensorrt_api.json").read_text())
+VERSIONS = tuple(INVENTORY["beyond that"])
+
+OWNERS = {
+    "builder": ("Builder",),
+    "cache": ("ITimingCache",),
+    "config": ("IBuilderConfig",),
+    "create_engine_inspector": ("EngineInspector",),
+    "engine": ("ICudaEngine",),
+    "failure": ("ParserError",),
+    "get_timing_cache": ("ITimingCache",),
+    "layer": ("ILayer", "IConstantLayer", "IConvolutionLayer", "IDeconvolutionLayer"),
+    "network": ("INetworkDefinition",),
+    "parser": ("OnnxParser",),
+    "profile": ("IOptimizationProfile",),
+    "runtime": ("Runtime",),
+    "tensor": ("ITensor",),
+    "trt": ("module",),
+}
+"""What the modules call a TensorRT object, or a call that returns one -> the classes it may be of."""
+RTX_ALONE = {"ComputeCapability", "num_compute_capabilities", "set_compute_capability"}
+PYTHONS_OWN = {"__class__", "__init__", "__members__", "__name__"}
+
+
+def names(version: str, owner: str) -> set[str]:
+    return {*INVENTORY["in every version"].get(owner, ()), *INVENTORY["beyond that"][version].get(owner, ())}
+
+
+def uses(tree: ast.AST) -> Iterator[tuple[tuple[str, ...], str]]:
+    """(classes, name) of every attribute read from or set on a TensorRT object: `trt.X`, `trt.X.Y`, `config.Z`, `parsed.network.Z`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr not in PYTHONS_OWN:
+            value = node.value.func if isinstance(node.value, ast.Call) else node.value
+            owner = value.id if isinstance(value, ast.Name) else value.attr.lstrip("_") if isinstance(value, ast.Attribute) else ""
+            if owner in OWNERS:
+                yield OWNERS[owner], node.attr
+            elif isinstance(value, ast.Attribute) and isinstance(value.value, ast.Name) and value.value.id == "trt":
+                yield (value.attr,), node.attr
+
+
+USES = sorted({use for path in MODULES for use in uses(ast.parse(path.read_text()))})
+
+
+def test_versions_from_the_first_supported_to_the_newest_are_known() -> None:
+    assert [version.rpartition(".")[0] for version in VERSIONS] == [
+        "tensorrt 10.12.0",
+        "tensorrt 10.13.0",
+        "tensorrt 10.16.1",
+        "tensorrt 11.4.0",
+        "tensorrt_rtx 1.7.1",
+    ]
+
+
+def test_the_walk_sees_every_kind_of_use() -> None:
+    assert {
+        (("module",), "BuilderFlag"),
+        (("BuilderFlag",), "TF32"),
+        (("Builder",), "build_serialized_network"),
+        (("IBuilderConfig",), "progress_monitor"),
+        (("ITimingCache",), "serialize"),
+        (("EngineInspector",), "get_engine_information"),
+        (OWNERS["layer"], "kernel"),
+    } <= set(USES)
+    assert {owner for classes in OWNERS.values() for owner in classes} - {"IConstantLayer", "IConvolutionLayer", "IDeconvolutionLayer"} <= {
+        classes[0] for classes, _ in USES
+    }
+
+
+def test_the_walk_finds_a_typo() -> None:
+    tree = ast.parse("config.clear_flag(trt.BuilderFlag.TF23); parsed.network.num_layer; builder.create_netwrok()")
+    missing = {name for classes, name in uses(tree) if not any(name in names(VERSIONS[-1], owner) for owner in classes)}
+    assert missing == {"TF23", "num_layer", "create_netwrok"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_name_used_exists(version: str) -> None:
+    rtx = version.startswith("tensorrt_rtx")
+    missing = {
+        (classes, name)
+        for classes, name in USES
+        if not any(name in names(version, owner) for owner in classes)
+        if rtx or not {name, *classes} & RTX_ALONE
+    }
+    assert missing == set()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_names_used_as_text_exist(version: str) -> None:
+    from shortcast.export import attestation, trt_log
+
+    assert set(attestation._KINDS) <= names(version, "LayerType")
+    assert set(attestation._TYPES) <= names(version, "DataType")
+    assert set(trt_log._KEPT) <= names(version, "ILogger")
+    assert {"phase_start", "step_complete", "phase_finish"} <= names(version, "IProgressMonitor")
+
+
+def test_no_flag_that_asks_for_a_precision_or_for_host_code_is_set() -> None:
+    used = {name for classes, name in USES if classes == ("BuilderFlag",)}
+    assert used == {"TF32"}
