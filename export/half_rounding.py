@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .nodes import COMPUTE, constants, element_types
+from .float16 import PASSING
+from .nodes import constants, element_types
 
 _SPLIT = float(2**13 + 1)
 """Veltkamp's splitter: 24 bits of a float32 significand, less the 11 of a float16 one, is 13 (Dekker 1971)."""
@@ -26,7 +27,7 @@ def emulate_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     not copied: the difference is under 3e-8. Nothing becomes infinite at 65504; `measure_ranges` sees to that.
 
     Args:
-        model: what `to_float16` made; it is not changed.
+        model: what `to_float16` made, or another mixed graph; it is not changed.
 
     Returns:
         The same inputs, outputs and nodes, with three nodes more for every rounding.
@@ -56,18 +57,26 @@ _SPLITTER = "half_rounding/splitter"
 
 def _emulated(node: onnx.NodeProto, types: dict[str, int]) -> Iterator[onnx.NodeProto]:
     half_out = types.get(node.output[0]) == TensorProto.FLOAT16
-    if node.op_type == "Cast" and half_out:
-        yield from _rounding(node.input[0], node.output[0])
-    elif node.op_type == "Cast" and types.get(node.input[0]) == TensorProto.FLOAT16:
+    if node.op_type == "Cast" and types.get(node.input[0]) == TensorProto.FLOAT16:
         yield helper.make_node("Identity", [node.input[0]], [node.output[0]], node.name)
-    elif node.op_type in COMPUTE and half_out:
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
-        copy.output[0] = f"{node.output[0]}/exact"
-        yield copy
-        yield from _rounding(copy.output[0], node.output[0])
+    elif node.op_type == "Cast" and half_out and types.get(node.input[0]) == TensorProto.FLOAT:
+        yield from _rounding(node.input[0], node.output[0])
+    elif half_out and node.op_type not in PASSING:
+        yield from _rounded(node)
     else:
         yield node
+
+
+def _rounded(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """The node in float32, and its first output rounded."""
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    copy.output[0] = f"{node.output[0]}/exact"
+    for attribute in copy.attribute:
+        if copy.op_type == "Cast" and attribute.name == "to":
+            attribute.i = TensorProto.FLOAT
+    yield copy
+    yield from _rounding(copy.output[0], node.output[0])
 
 
 def _rounding(source: str, target: str) -> Iterator[onnx.NodeProto]:

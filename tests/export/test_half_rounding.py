@@ -78,3 +78,24 @@ def test_the_emulation_is_float32_throughout_and_keeps_inputs_and_outputs() -> N
     assert Counter(tensor.data_type for tensor in made.graph.initializer) == {TensorProto.FLOAT: len(made.graph.initializer)}
     assert [value.name for value in (*made.graph.input, *made.graph.output)] == ["x", "z", "y"]
     assert model.SerializeToString(deterministic=True) == before
+
+
+def test_a_cast_from_bytes_and_a_sum_in_float16_are_rounded_too(tmp_path: Path) -> None:
+    """Graphs of other tools hold those: pixels cast to float16, then 0.1 added in float16."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["a"], to=TensorProto.FLOAT16),
+        helper.make_node("Add", ["a", "tenth"], ["b"]),
+        helper.make_node("Cast", ["b"], ["y"], to=TensorProto.FLOAT),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "bytes",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, ["batch"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch"])],
+        [numpy_helper.from_array(np.array(0.1, np.float16), "tenth")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(emulate_float16(model), tmp_path / "ran.onnx")
+    x = np.arange(256, dtype=np.uint8)
+    with open_engine(tmp_path / "ran.onnx", threads=1) as engine:
+        assert np.array_equal(engine.run({"x": x})["y"], rounded(x.astype(np.float32) + np.float32(np.float16(0.1))))
