@@ -44,6 +44,11 @@ class Float16Report:
     underflowed: int
     """Weights that were not zero and are zero in float16."""
 
+    @property
+    def reasons(self) -> dict[str, str]:
+        """By node name, why it stays float32."""
+        return {node.name: node.reason for node in self.kept}
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {**asdict(self), "half": list(self.half), "passing": list(self.passing), "kept": [asdict(node) for node in self.kept]}

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from shortcast.errors import EngineError, GateError
-from shortcast.export.float16 import Float16Report, to_float16
+from shortcast.export.float16 import to_float16
 from shortcast.export.half_rounding import emulate_float16
 from shortcast.export.lint import lint_graph
 from shortcast.export.parity import FLOAT16, fusion_parity, visual_parity
@@ -85,10 +85,6 @@ def precision_of(model: onnx.ModelProto) -> dict[str, int]:
     return {node.name: types[node.output[0]] for node in graph.node}
 
 
-def kept(report: Float16Report) -> dict[str, str]:
-    return {node.name: node.reason for node in report.kept}
-
-
 def test_products_are_half_and_everything_else_is_not() -> None:
     made, report = to_float16(network())
     precision = precision_of(made)
@@ -103,7 +99,7 @@ def test_products_are_half_and_everything_else_is_not() -> None:
     assert {precision[name] for name in ("add", "gate", "head")} == {FLOAT}
     assert report.half == ("conv0", "conv1", "product")
     assert report.passing == ("relu", "reshape", "flatten")
-    assert kept(report) == {"head": "a head, the last product before y"}
+    assert report.reasons == {"head": "a head, the last product before y"}
 
 
 def test_casts_stand_only_at_the_shores() -> None:
@@ -148,7 +144,7 @@ def test_a_weight_that_does_not_fit_keeps_its_node(weight: str, value: float, na
     set_weight(model, weight, lambda values: values.put(0, value))
     made, report = to_float16(model)
     assert precision_of(made)[name] == FLOAT
-    assert f"{weight} holds {abs(value):.4g}, and float16 ends at 65504" == kept(report)[name]
+    assert f"{weight} holds {abs(value):.4g}, and float16 ends at 65504" == report.reasons[name]
     assert name not in report.half
 
 
@@ -183,7 +179,7 @@ def test_a_node_whose_numbers_are_large_or_unknown_stays_and_says_why(
     ranges: dict[str, float], limit: float, expected: dict[str, str]
 ) -> None:
     made, report = to_float16(network(), ranges={**ranges, "head": 1.0}, limit=limit)
-    assert {name: reason for name, reason in kept(report).items() if name != "head"} == expected
+    assert {name: reason for name, reason in report.reasons.items() if name != "head"} == expected
     assert {precision_of(made)[name] for name in expected} == {FLOAT}
 
 
