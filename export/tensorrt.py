@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 
 from ..errors import EngineError
 from ..runtime.engine_cache import PLAN, write_engine
-from ..runtime.engine_record import Attestation, ComputeLayer, EngineKey, EngineRecord, Profile
+from ..runtime.engine_record import Attestation, ComputeLayer, EngineKey, EngineRecord, Profile, this_platform
 from .attestation import attest_engine, attest_network, compute_layers, require_precision
 from .trt_build import BuildProgress, run_build
 from .trt_gpu import Gpu, current_gpu
@@ -229,5 +228,5 @@ def _key(trt: Any, parsed: ParsedNetwork, options: BuildOptions, profiles: tuple
         version=trt.__version__,
         gpu=gpu.name if gpu else "",
         compute_capabilities=(gpu.capability,) if gpu else _capabilities(options),
-        platform=f"{platform.system()}_{platform.machine()}".lower(),
+        platform=this_platform(),
     )

@@ -127,8 +127,12 @@ def _checked_onnx(graph: Path) -> bytes:
         raise EngineError(f"{graph} keeps weights in other files; expected one file: export it with external_data=False")
     try:
         onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         raise EngineError(f"{graph} is not valid ONNX: {error}") from error
+    for value in (*model.graph.input, *model.graph.output):
+        # TensorRT's parser takes float64 and makes it float32 without a word.
+        if value.type.tensor_type.elem_type == onnx.TensorProto.DOUBLE:
+            raise EngineError(f"{graph}: {value.name} is float64, which TensorRT has not; expected float32")
     return graph.read_bytes()
 
 

@@ -7,6 +7,7 @@ finds plans by these values, without TensorRT.
 from __future__ import annotations
 
 import json
+import platform
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -204,6 +205,11 @@ class EngineRecord:
             seconds=_typed(values["seconds"], float, "seconds"),
             log=tuple(_list(values["log"], str, "log")),
         )
+
+
+def this_platform() -> str:
+    """The platform of a key that holds here, as `linux_x86_64`."""
+    return f"{platform.system()}_{platform.machine()}".lower()
 
 
 def difference(key: EngineKey, other: EngineKey) -> list[str]:

@@ -79,6 +79,14 @@ def test_uint8_goes_only_into_cast(trt: Any, make_graph: MakeGraph) -> None:
     parsed(trt, make_graph("y.onnx", [cast, turned], {"x": (UINT8, [2, 4])}, {"y": (FLOAT, [4, 2])}))
 
 
+@pytest.mark.parametrize(("kind", "message"), [(TensorProto.DOUBLE, "x is float64"), (TensorProto.INT16, "cannot parse x")])
+def test_types_that_tensorrt_has_not_are_refused(trt: Any, make_graph: MakeGraph, kind: int, message: str) -> None:
+    """It takes float64 for float32 without a word."""
+    cast = helper.make_node("Cast", ["x"], ["y"], to=FLOAT, name="cast")
+    with pytest.raises(EngineError, match=message):
+        parsed(trt, make_graph("x.onnx", [cast], {"x": (kind, [4])}, {"y": (FLOAT, [4])}))
+
+
 def test_an_unsupported_operator_is_named(trt: Any, make_graph: MakeGraph) -> None:
     node = helper.make_node("Unique", ["x"], ["y"], name="uniq")
     with pytest.raises(EngineError, match=r"cannot parse x\.onnx: node 'uniq' \(Unique\) is not supported"):
