@@ -7,7 +7,6 @@ capabilities, on any machine, and leaves the last step to the first run on the u
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from .trt_build import BuildProgress, run_build
 from .trt_gpu import Gpu, current_gpu
 from .trt_log import BuildLog, build_log
 from .trt_network import MODULES, ParsedNetwork, add_profiles, import_tensorrt, parse_network, restricted_profiles
+from .trt_timing_cache import TimingCache
 
 DEFAULT_PROFILES = (Profile.of(batch=(1, 1, 8), chunks=(1, 32, 256)),)
 """One clip at a time is what kernels are chosen for; 32 chunks are the window that the dual Transformer sees."""
@@ -82,8 +82,9 @@ def build_engine(
         KeyboardInterrupt: Ctrl-C; nothing was written.
     """
     _check(options)
-    trt = import_tensorrt(options.target)
+    # The GPU first: without one there is no use in installing TensorRT.
     gpu = current_gpu() if options.target == "tensorrt" else None
+    trt = import_tensorrt(options.target)
     log = build_log(trt)
     begun = time.perf_counter()
     with log.collecting():
@@ -93,7 +94,7 @@ def build_engine(
         require_precision(network, options.precision, options.attestation_threshold)
         profiles = restricted_profiles(parsed, options.profiles)
         config = _config(trt, parsed, options, profiles)
-        with _TimingCache(config, options.timing_cache) as timings:
+        with TimingCache(config, options.timing_cache) as timings:
             plan = run_build(trt, parsed, config, progress=progress, cancelled=cancelled)
         seconds = time.perf_counter() - begun
         engine = _read_back(trt, log, plan, layers) if gpu else None
@@ -162,47 +163,6 @@ def _capabilities(options: BuildOptions) -> tuple[str, ...]:
     """Each once, the lowest first, so that one list has one key."""
     asked = options.compute_capabilities or DEFAULT_CAPABILITIES
     return tuple(sorted(set(asked), key=lambda capability: (len(capability), capability)))
-
-
-class _TimingCache:
-    """A timing cache file: read before a build, written after one that worked. It has to outlive the build that uses it."""
-
-    def __init__(self, config: Any, path: Path | None) -> None:
-        self.notes: tuple[str, ...] = ()
-        self._config = config
-        self._path = path
-
-    def __enter__(self) -> _TimingCache:
-        if self._path:
-            self._cache = self._load(self._path)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._path and kind is None:
-            self._save(self._path)
-
-    def _load(self, path: Path) -> Any:
-        try:
-            content = path.read_bytes() if path.exists() else b""
-        except OSError as error:
-            raise EngineError(f"timing cache {path} cannot be read: {error}") from error
-        cache = self._config.create_timing_cache(content)
-        # The second argument would have it take timings from another GPU or TensorRT.
-        if cache is None or not self._config.set_timing_cache(cache, False):
-            self.notes = (f"the timing cache {path.name} is of another GPU or TensorRT and was begun anew",)
-            cache = self._config.create_timing_cache(b"")
-            self._config.set_timing_cache(cache, False)
-        return cache
-
-    def _save(self, path: Path) -> None:
-        aside = path.with_name(f".{path.name}.writing-{os.getpid()}")
-        try:
-            aside.write_bytes(bytes(self._config.get_timing_cache().serialize()))
-            aside.replace(path)
-        except OSError as error:
-            raise EngineError(f"timing cache {path} cannot be written: {error}") from error
-        finally:
-            aside.unlink(missing_ok=True)
 
 
 def _read_back(trt: Any, log: BuildLog, plan: bytes, layers: Sequence[ComputeLayer]) -> Attestation | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +19,8 @@ from shortcast.export.float16 import to_float16
 from shortcast.export.nodes import compute_nodes
 from shortcast.export.tensorrt import BuildOptions, build_engine
 from shortcast.export.trt_gpu import Gpu
+from shortcast.export.trt_log import build_log
+from shortcast.export.trt_network import parse_network
 from shortcast.runtime.engine_cache import find_engine, read_record
 from shortcast.runtime.engine_record import EngineRecord, Profile
 
@@ -89,6 +92,32 @@ def test_a_graph_that_is_not_what_it_is_declared_to_be_makes_no_engine(
     with pytest.raises(GateError, match=f"declared {declared}"):
         build_engine(product_graph(half=half), tmp_path / "engines", BuildOptions(precision=declared))
     assert not (tmp_path / "engines").exists()
+
+
+def test_the_builder_is_told_what_the_options_say(trt: Any, product_graph: MakeGraph) -> None:
+    log = build_log(trt)
+    options = BuildOptions(compute_capabilities=("8.9", "8.6"), workspace_bytes=1 << 20, optimisation_level=1)
+    with log.collecting():
+        parsed = parse_network(trt, log, product_graph())
+        config = tensorrt._config(trt, parsed, options, (Profile.of(batch=(1, 2, 8)),))
+    assert not config.get_flag(trt.BuilderFlag.TF32)
+    assert not config.get_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    assert config.profiling_verbosity == trt.ProfilingVerbosity.DETAILED
+    assert config.builder_optimization_level == 1
+    assert config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE) == 1 << 20
+    assert config.num_optimization_profiles == 1
+    assert [config.get_compute_capability(index).name for index in range(config.num_compute_capabilities)] == ["SM86", "SM89"]
+
+
+def test_no_torch_is_needed_to_build(trt: Any, product_graph: MakeGraph, tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from shortcast.export.tensorrt import BuildOptions, build_engine\n"
+        "build_engine(Path(sys.argv[1]), Path(sys.argv[2]), BuildOptions())\n"
+        "print({'torch', 'tensorrt'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", script, str(product_graph()), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "set()", done.stderr
 
 
 def test_several_profiles_make_one_engine(trt: Any, product_graph: MakeGraph, tmp_path: Path) -> None:
@@ -229,30 +258,13 @@ def test_a_timing_cache_that_cannot_be_read_or_written_is_an_error(
     assert not (tmp_path / "engines").exists()
 
 
-def test_a_timing_cache_of_another_gpu_is_begun_anew() -> None:
-    class Config:
-        content: bytes
-
-        def create_timing_cache(self, content: bytes) -> bytes:
-            return content
-
-        def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
-            assert not ignore_mismatch
-            self.content = cache
-            return cache == b""
-
-    config = Config()
-    timings = tensorrt._TimingCache(config, Path(__file__))
-    timings._load(Path(__file__))
-    assert config.content == b""
-    assert "another GPU" in timings.notes[0]
-
-
-def test_without_a_gpu_the_way_without_one_is_named(trt: Any, product_graph: MakeGraph, tmp_path: Path, monkeypatch: Any) -> None:
+def test_without_a_gpu_the_way_without_one_is_named_before_tensorrt_is_missed(
+    product_graph: MakeGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def none() -> Gpu:
         raise EngineError("no GPU is here; `--target tensorrt-rtx` builds anywhere")
 
-    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(tensorrt, "current_gpu", none)
     with pytest.raises(EngineError, match="--target tensorrt-rtx"):
         build_engine(product_graph(), tmp_path, BuildOptions(target="tensorrt"))

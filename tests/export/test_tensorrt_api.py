@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MODULES = [ROOT / "export" / name for name in ("attestation.py", "tensorrt.py", "trt_build.py", "trt_log.py", "trt_network.py")]
+MODULES = [ROOT / "export" / "attestation.py", ROOT / "export" / "tensorrt.py", *sorted((ROOT / "export").glob("trt_*.py"))]
 INVENTORY = json.loads(Path(__file__).with_name("tensorrt_api.json").read_text())
 VERSIONS = tuple(INVENTORY["beyond that"])
 
