@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .runtime.media import ReadOptions
+    from .runtime.proof import PrecisionProof
     from .runtime.score import Score
     from .runtime.scorer import Scorer
 
@@ -59,6 +60,14 @@ class Backend(str, Enum):
     onnxruntime = "onnxruntime"
 
 
+class Precision(str, Enum):
+    """What the graphs compute in."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
 class Device(str, Enum):
     """Where engines run."""
 
@@ -68,6 +77,7 @@ class Device(str, Enum):
 
 BundleOption = Annotated[Path | None, typer.Option("--bundle", "-b", help="The bundle to score with.", show_default="the demo bundle")]
 EngineOption = Annotated[Backend, typer.Option("--engine", help="Engine backend; what is asked for is used, or it is an error.")]
+PrecisionOption = Annotated[Precision, typer.Option("--precision", help="Which of the bundle's variants to run.")]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where the engines run; never falls back.")]
 
 
@@ -86,6 +96,7 @@ def score(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files or URLs; `-` is standard input.", show_default=False)],
     bundle: BundleOption = None,
     engine: EngineOption = Backend.auto,
+    precision: PrecisionOption = Precision.fp32,
     device: DeviceOption = Device.cpu,
     output: Annotated[Format | None, typer.Option("--format", help="How to print.", show_default="table on a terminal, else jsonl")] = None,
     every_chunk: Annotated[bool, typer.Option("--every-chunk", help="Print a score after each chunk, as soon as it is known.")] = False,
@@ -100,13 +111,20 @@ def score(
 
     options = ReadOptions(use_pictures=pictures, use_sound=sound)
     show = _printer(as_table=output is Format.table or (output is None and sys.stdout.isatty()), every_chunk=every_chunk)
-    with _open_scorer(bundle, engine, device, whisper=whisper, threads=threads, transcribe=transcript) as scorer:
+    with _open_scorer(bundle, engine, device, precision=precision, whisper=whisper, threads=threads, transcribe=transcript) as scorer:
         failures = sum(not _score_one(scorer, source, options, show) for source in sources)
     raise typer.Exit(1 if failures else 0)
 
 
 def _open_scorer(
-    bundle: Path | None, engine: Backend, device: Device, *, whisper: Path | None, threads: int | None, transcribe: bool
+    bundle: Path | None,
+    engine: Backend,
+    device: Device,
+    *,
+    precision: Precision,
+    whisper: Path | None,
+    threads: int | None,
+    transcribe: bool,
 ) -> Scorer:
     from .runtime.bundle import Bundle, demo_bundle
     from .runtime.scorer import Scorer
@@ -114,7 +132,15 @@ def _open_scorer(
     opened = Bundle.open(bundle or demo_bundle())
     if bundle is None:
         say(f"no --bundle given: this is the demo bundle, trained on {opened.manifest.card['source']}")
-    return Scorer(opened, backend=_backend(engine), device=device.value, whisper=whisper, threads=threads, transcribe=transcribe)
+    return Scorer(
+        opened,
+        backend=_backend(engine),
+        precision=precision.value,
+        device=device.value,
+        whisper=whisper,
+        threads=threads,
+        transcribe=transcribe,
+    )
 
 
 def _backend(engine: Backend) -> str:
@@ -150,38 +176,55 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint directory.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle directory to make.", show_default=False)],
     golden: Annotated[Path | None, typer.Option(help="Clip whose first chunks become the golden data.", show_default="the sample")] = None,
+    clip: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Clip, or folder of clips, to compare decisions on; may be repeated.", show_default="excerpts of the golden clip"
+        ),
+    ] = None,
     whisper: WhisperOption = None,
     force: ForceOption = False,
 ) -> None:
     """Export a checkpoint to a bundle and prove it equal to PyTorch; outside tolerance no bundle is left and the exit code is 3."""
-    from .display import parity_table
     from .export.exporter import ExportOptions, export_bundle
 
-    clip = golden or Path(__file__).parent / "samples" / "sample.mp4"
-    options = ExportOptions(golden_clip=clip, whisper=whisper, force=force, command=shlex.join(["shortcast", *sys.argv[1:]]))
-    rows = export_bundle(checkpoint, output, options, say=say)
-    console().print(parity_table(rows))
+    options = ExportOptions(
+        golden_clip=golden or Path(__file__).parent / "samples" / "sample.mp4",
+        clips=tuple(clip or ()),
+        whisper=whisper,
+        force=force,
+        command=shlex.join(["shortcast", *sys.argv[1:]]),
+    )
+    export_bundle(checkpoint, output, options, say=say, show=_show_proof)
     say(f"wrote {output}")
+
+
+def _show_proof(proof: PrecisionProof) -> None:
+    from .display_proof import proof_tables
+
+    for table in proof_tables(proof):
+        console().print(table)
 
 
 @app.command(epilog="Examples:\n\n  shortcast verify my-model.shortcast\n\n  shortcast verify my-model.shortcast --no-sound")
 def verify(
     bundle: Annotated[Path, typer.Argument(help="The bundle to prove.", show_default=False)],
     engine: EngineOption = Backend.auto,
+    precision: PrecisionOption = Precision.fp32,
     device: DeviceOption = Device.cpu,
     whisper: WhisperOption = None,
     sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Also prove the stages that need Whisper weights.")] = True,
 ) -> None:
     """Check every byte of a bundle, then re-run its golden clip on this machine and compare with what PyTorch gave."""
-    from .display import parity_table
     from .runtime.bundle import Bundle
     from .runtime.parity import require_parity
+    from .runtime.verify import VerifyOptions
     from .runtime.verify import verify as verify_bundle
 
-    opened = Bundle.open(bundle)
-    rows = list(verify_bundle(opened, backend=_backend(engine), device=device.value, whisper=whisper, sound=sound))
-    console().print(parity_table(rows))
-    require_parity(rows)
+    options = VerifyOptions(precision.value, _backend(engine), device.value, whisper, sound)
+    proof = verify_bundle(Bundle.open(bundle), options)
+    _show_proof(proof)
+    require_parity(proof.rows)
     checked = "every file and every stage agree" if sound else "every file and the stages without sound agree"
     say(f"{bundle}: {checked} with what the exporting machine measured")
 

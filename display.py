@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .runtime.bundle import Bundle
+from .display_proof import proof_tables, summary_table
+from .runtime.bundle import CLIPS, Bundle
 from .runtime.doctor import Finding
+from .runtime.engines import TensorSpec
 from .runtime.intervals import ConformalIntervals
-from .runtime.parity import ParityRow
 from .runtime.score import Score
 from .runtime.target import QUARTILES
 
@@ -195,24 +196,6 @@ def _interval(figure: Mapping[str, Any]) -> str:
     return f"{figure['estimate']:.3g}{within}"
 
 
-def parity_table(rows: Iterable[ParityRow]) -> Table:
-    """The largest error of each output over all checks of a kind, beside its tolerance."""
-    table = Table(title="parity with PyTorch float32")
-    for column in ("check", "output", "cases", "max abs error", "allowed", ""):
-        table.add_column(column, justify="right" if column in ("cases", "max abs error", "allowed") else "left")
-    groups: dict[tuple[str, str], list[ParityRow]] = {}
-    for row in rows:
-        groups.setdefault((row.check.split(",")[0], row.output), []).append(row)
-    for (check, output), group in groups.items():
-        errors = [row.max_abs_error for row in group]
-        worst = "not comparable" if None in errors else f"{max(error for error in errors if error is not None):.2e}"
-        tolerance = group[0].tolerance
-        allowed = f"{tolerance.atol:g}" + (f" + {tolerance.rtol:g} rel" if tolerance.rtol else "")
-        passed = all(row.passed for row in group)
-        table.add_row(check, output, str(len(group)), worst, allowed, "ok" if passed else "FAILED", style=None if passed else "bold red")
-    return table
-
-
 def bundle_tables(bundle: Bundle) -> list[Table]:
     """What is in a bundle, what it predicts and what it was trained on."""
     manifest = bundle.manifest
@@ -231,16 +214,20 @@ def bundle_tables(bundle: Bundle) -> list[Table]:
     files = Table(title="files", show_edge=False)
     for column in ("path", "role", "bytes", "sha256"):
         files.add_column(column, justify="right" if column == "bytes" else "left")
+    clips = [file for file in manifest.files if file.path.startswith(CLIPS)]
     for file in manifest.files:
-        files.add_row(file.path, file.role, f"{file.bytes:,}", file.sha256[:16] + "…")
+        if file not in clips:
+            files.add_row(file.path, file.role, f"{file.bytes:,}", file.sha256[:16] + "…")
+    files.add_row(f"{CLIPS} ({len(clips)} clips)", "golden", f"{sum(file.bytes for file in clips):,}", "")
     graphs = Table(title="graphs", show_edge=False)
     for column in ("graph", "declared", "measured bytes of weights", "inputs", "outputs"):
         graphs.add_column(column)
     for name, precisions in manifest.graphs.items():
         for graph in precisions.values():
-            precision = graph["precision"]
-            graphs.add_row(name, precision["declared"], _join(precision["measured"]), _specs(graph["inputs"]), _specs(graph["outputs"]))
-    return [about, files, graphs, parity_table(bundle.parity_report()), *card_tables(manifest.card)]
+            graphs.add_row(name, graph.declared, _join(graph.weight_bytes), _specs(graph.inputs), _specs(graph.outputs))
+    proofs = bundle.parity_report().values()
+    shown = [table for proof in proofs for table in proof_tables(proof)]
+    return [about, files, graphs, summary_table(proofs), *shown, *card_tables(manifest.card)]
 
 
 def card_tables(card: Mapping[str, Any]) -> list[Table]:
@@ -406,5 +393,5 @@ def _join(values: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in values.items())
 
 
-def _specs(specs: Iterable[Mapping[str, Any]]) -> str:
-    return "\n".join(f"{spec['name']} {spec['dtype']} ({', '.join(map(str, spec['shape']))})" for spec in specs)
+def _specs(specs: Iterable[TensorSpec]) -> str:
+    return "\n".join(f"{spec.name} {spec.dtype} ({', '.join(map(str, spec.shape))})" for spec in specs)

@@ -1,12 +1,8 @@
-"""Making golden data: a short clip through the PyTorch models, every stage kept."""
+"""Making golden data and proof clips' answers: short clips through the PyTorch models, every stage kept."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import islice
-from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,16 +11,12 @@ from numpy.typing import NDArray
 from ..models.checkpoint import Checkpoint
 from ..models.convlstm import ConvLSTMEncoder
 from ..models.dual_transformer import DualTransformer
-from ..runtime.chunks import Chunk, read_chunks
-from ..runtime.contract import Contract
+from ..runtime.chunks import Chunk
+from ..runtime.features import log_mel
 from ..runtime.golden import Golden
+from ..runtime.history import fold, fusion_feeds
+from ..runtime.proof import ProofClip
 from ..runtime.whisper import SoundEncoder
-
-Kind = TypeVar("Kind", bound=np.generic)
-
-GOLDEN_CHUNKS = 4
-_TAIL = 0.6
-"""Share of the last golden chunk that is kept: every bundle proves its masks on a padded tail."""
 
 
 def make_golden(checkpoint: Checkpoint, chunks: tuple[Chunk, ...], sound: SoundEncoder) -> Golden:
@@ -32,20 +24,55 @@ def make_golden(checkpoint: Checkpoint, chunks: tuple[Chunk, ...], sound: SoundE
 
     Args:
         checkpoint: the trained models.
-        chunks: what `read_golden_chunks` gave.
+        chunks: a whole short clip.
+        sound: the Whisper encoder the model was trained with.
+    """
+    contract = checkpoint.contract.sound
+    audio, audio_mask = embed_sound(chunks, sound, contract.embedding_dim)
+    visual, visual_mask, states = embed_pictures(chunks, checkpoint.autoencoder.encoder)
+    mel = np.stack([log_mel(chunk.samples, mel_bins=contract.mel_bins) for chunk in chunks])
+    fused = fuse(checkpoint.fusion, visual, visual_mask, audio, audio_mask)
+    return Golden(chunks, audio, audio_mask, mel, visual, visual_mask, states, fused)
+
+
+def make_proof_clip(checkpoint: Checkpoint, file: str, chunks: Sequence[Chunk], sound: SoundEncoder) -> ProofClip:
+    """Runs one clip through the PyTorch reference.
+
+    Args:
+        checkpoint: the trained models.
+        file: the clip's path in the bundle.
+        chunks: the whole clip.
         sound: the Whisper encoder the model was trained with.
     """
     audio, audio_mask = embed_sound(chunks, sound, checkpoint.contract.sound.embedding_dim)
-    visual, visual_mask, states = embed_pictures(chunks, checkpoint.autoencoder.encoder)
-    golden = Golden(chunks, audio, audio_mask, visual, visual_mask, states, {})
-    return replace(golden, fusion=_fused(checkpoint.fusion, golden))
+    visual, visual_mask, _ = embed_pictures(chunks, checkpoint.autoencoder.encoder)
+    fused = fuse(checkpoint.fusion, visual, visual_mask, audio, audio_mask)
+    return ProofClip(file, visual, visual_mask, audio, audio_mask, fused["score"], fused["class_logits"])
 
 
-def _fused(model: DualTransformer, golden: Golden) -> dict[str, NDArray[np.float32]]:
-    """The last row of every output after each chunk; weights are padded with zeros to one length."""
+def fuse(
+    model: DualTransformer,
+    visual: NDArray[np.float32],
+    visual_mask: NDArray[np.float32],
+    audio: NDArray[np.float32],
+    audio_mask: NDArray[np.float32],
+) -> dict[str, NDArray[np.float32]]:
+    """What the model says after each of N chunks, knowing no later one.
+
+    Args:
+        model: the dual Transformer.
+        visual: float32 (N, Dv).
+        visual_mask: float32 (N,).
+        audio: float32 (N, Da).
+        audio_mask: float32 (N,).
+
+    Returns:
+        By output, float32 (N, ...): its last row after each chunk; chunk weights are padded with zeros to one length.
+    """
     rows: list[dict[str, NDArray[np.float32]]] = []
-    for k in range(len(golden.chunks)):
-        feeds = golden.fusion_feeds(k + 1, model.config.window)
+    for k in range(1, len(visual) + 1):
+        window = model.config.window
+        feeds = fusion_feeds(fold(visual[:k], visual_mask[:k] > 0, window), fold(audio[:k], audio_mask[:k] > 0, window))
         with torch.inference_mode():
             said = model(**{name: torch.from_numpy(values) for name, values in feeds.items()})
         rows.append({name: values[0, -1].numpy() for name, values in said._asdict().items()})
@@ -53,17 +80,6 @@ def _fused(model: DualTransformer, golden: Golden) -> dict[str, NDArray[np.float
     for row in rows:
         row["chunk_weights"] = np.pad(row["chunk_weights"], (0, longest - len(row["chunk_weights"])))
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-
-
-def read_golden_chunks(clip: Path, contract: Contract) -> tuple[Chunk, ...]:
-    """The first four chunks of a clip, the last of them cut short as a clip's tail is.
-
-    Raises:
-        MediaError: the clip does not decode.
-    """
-    with read_chunks(clip, contract) as stream:
-        chunks = list(islice(stream, GOLDEN_CHUNKS))
-    return (*chunks[:-1], _cut(chunks[-1], contract))
 
 
 def embed_sound(chunks: Sequence[Chunk], sound: SoundEncoder, features: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -95,23 +111,3 @@ def embed_pictures(
     names = [f"{kind}{layer}" for layer in range(len(states[0]) // 2) for kind in "hc"]
     by_name = {name: torch.cat([step[i] for step in states]).numpy() for i, name in enumerate(names)}
     return np.stack(rows), np.array([chunk.has_pictures for chunk in chunks], dtype=np.float32), by_name
-
-
-def _cut(chunk: Chunk, contract: Contract) -> Chunk:
-    frames, samples = round(contract.frames_per_chunk * _TAIL), round(contract.samples_per_chunk * _TAIL)
-    end_s = min(chunk.end_s, chunk.start_s + contract.chunk_s * _TAIL)
-    return replace(
-        chunk,
-        end_s=end_s,
-        final=True,
-        frames=_only_first(chunk.frames, frames),
-        frame_mask=_only_first(chunk.frame_mask, frames),
-        samples=_only_first(chunk.samples, samples),
-        sample_mask=_only_first(chunk.sample_mask, samples),
-    )
-
-
-def _only_first(values: NDArray[Kind], count: int) -> NDArray[Kind]:
-    kept = np.zeros_like(values)
-    kept[:count] = values[:count]
-    return kept

@@ -3,11 +3,14 @@
     name.shortcast/
       manifest.json    what is in the bundle, where it came from, what the model predicts
       contract.json    how clips are read (see `contract.py`)
-      onnx/            visual.fp32.onnx, fusion.fp32.onnx
-      golden/          a short clip's chunks and what PyTorch made of them: any device can prove itself with no torch
+      onnx/            visual.fp32.onnx, fusion.fp32.onnx, and the fp16 and int8 variants asked for
+      engines/<tag>/   visual.plan, fusion.plan and build.json, for one TensorRT version and GPU
+      golden/          a short clip's chunks, more clips, and what PyTorch made of them: any device can prove itself with no torch
+      whisper/         the Whisper weights, where they were embedded
       reports/         parity.json
+      manifest.sig     an Ed25519 signature of manifest.json, where there is one
 
-JSON and ONNX only: nothing in a bundle is ever unpickled.
+JSON, ONNX, raw engine files and arrays only: nothing in a bundle is ever unpickled.
 """
 
 from __future__ import annotations
@@ -20,15 +23,22 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import BundleError, DataError
-from .contract import Contract
+from .contract import Contract, SoundContract
+from .engines import TensorSpec
 from .intervals import ConformalIntervals
-from .parity import ParityRow
+from .proof import PrecisionProof, ProofClip, load_proof_clips
 from .target import Target
 
-SCHEMA = "3.0"
+SCHEMA = "4.0"
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
 CONTRACT = "contract.json"
 GOLDEN = "golden/golden.npz"
+CLIPS = "golden/clips/"
+GOLDEN_CLIP = f"{CLIPS}000.mp4"
+"""The first proof clip: the golden data were made from it."""
+PROOF_CLIPS = "golden/clips.npz"
+WHISPER = "whisper"
 PARITY_REPORT = "reports/parity.json"
 GRAPHS = ("visual", "fusion")
 
@@ -45,6 +55,50 @@ class BundleFile:
 
 
 @dataclass(frozen=True, slots=True)
+class GraphFile:
+    """One ONNX file: a graph in one precision."""
+
+    file: str
+    """Relative to the bundle."""
+    opset: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    declared: str
+    """The precision asked for."""
+    weight_bytes: dict[str, int]
+    """Bytes of weights by element type, read back from the file: what the graph is, not what was asked for."""
+    report: dict[str, Any]
+    """What was measured when it was made: nodes kept in float32 and why, drift, speed."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` is the exact inverse."""
+        sides = {side: [{**asdict(spec), "shape": list(spec.shape)} for spec in getattr(self, side)] for side in ("inputs", "outputs")}
+        return {**{f.name: getattr(self, f.name) for f in fields(self)}, **sides}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> GraphFile:
+        """Reads what `to_json` wrote."""
+        sides = {
+            side: tuple(TensorSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in plain[side]) for side in ("inputs", "outputs")
+        }
+        return cls(**{**plain, **sides})
+
+
+@dataclass(frozen=True, slots=True)
+class WhisperFile:
+    """The Whisper weights the model hears with."""
+
+    model: str
+    """Whisper's name for the size, such as `tiny.en`."""
+    sha256: str
+    """SHA-256 of `model.bin`; anything else is refused."""
+    compute_type: str
+    """CTranslate2's type of computation; weights are converted to it when they are loaded."""
+    embedded: bool
+    """Whether the bundle carries them in `whisper/`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What `manifest.json` says."""
 
@@ -53,8 +107,11 @@ class Manifest:
     """SHA-256 over everything else in the manifest, file hashes included: two bundles with one id are the same bundle."""
     name: str
     files: tuple[BundleFile, ...]
-    graphs: dict[str, dict[str, Any]]
-    """For each graph and precision: file, inputs, outputs, opset, precision declared and measured."""
+    graphs: dict[str, dict[str, GraphFile]]
+    """By graph and precision."""
+    variants: dict[str, dict[str, str]]
+    """For each precision that can be asked for, the precision of each graph: int8 may pay for one graph and not for the other."""
+    whisper: WhisperFile
     target: Target
     quantile_levels: tuple[float, ...]
     intervals: ConformalIntervals
@@ -76,6 +133,8 @@ class Manifest:
         return {
             **plain,
             "files": [asdict(file) for file in self.files],
+            "graphs": {name: {precision: graph.to_json() for precision, graph in files.items()} for name, files in self.graphs.items()},
+            "whisper": asdict(self.whisper),
             "target": self.target.to_json(),
             "quantile_levels": list(self.quantile_levels),
             "intervals": self.intervals.to_json(),
@@ -104,14 +163,31 @@ class Manifest:
         try:
             parts = {
                 "files": tuple(BundleFile(**file) for file in plain["files"]),
+                "graphs": {
+                    name: {precision: GraphFile.from_json(graph) for precision, graph in files.items()}
+                    for name, files in plain["graphs"].items()
+                },
+                "whisper": WhisperFile(**plain["whisper"]),
                 "target": Target.from_json(plain["target"]),
                 "quantile_levels": tuple(float(level) for level in plain["quantile_levels"]),
                 "intervals": ConformalIntervals.from_json(plain["intervals"]),
                 "window_chunks": _window(plain["window_chunks"]),
             }
-        except (DataError, TypeError, KeyError, ValueError) as error:
+        except (DataError, AttributeError, TypeError, KeyError, ValueError) as error:
             raise BundleError(f"{MANIFEST}: {error}") from error
-        return cls(**{**plain, **parts})
+        manifest = cls(**{**plain, **parts})
+        manifest._check_graphs()
+        return manifest
+
+    def _check_graphs(self) -> None:
+        """Only listed files, whose hashes are checked, are ever opened as graphs, and every variant is whole."""
+        listed = {file.path for file in self.files if file.role == "graph"}
+        strays = sorted(graph.file for files in self.graphs.values() for graph in files.values() if graph.file not in listed)
+        if strays:
+            raise BundleError(f"{MANIFEST}: the graph {strays[0]!r} is not one of the bundle's files")
+        for precision, chosen in self.variants.items():
+            if set(chosen) != set(GRAPHS) or any(form not in self.graphs.get(name, {}) for name, form in chosen.items()):
+                raise BundleError(f"{MANIFEST}: the variant {precision!r} names graphs that are not there")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,23 +218,35 @@ class Bundle:
         return cls(root, manifest, Contract.from_json(_read_json(root / CONTRACT)))
 
     def graph(self, name: str, *, precision: str = "fp32") -> Path:
-        """The ONNX file of a graph.
+        """The ONNX file of a graph, as the variant of that precision has it.
 
         Raises:
             BundleError: the bundle has no such graph in that precision.
         """
-        try:
-            return self.path / str(self.manifest.graphs[name][precision]["file"])
-        except KeyError as error:
-            raise BundleError(f"{self.path} holds no {precision} {name} graph") from error
+        chosen = self.manifest.variants.get(precision, {}).get(name)
+        if chosen is None:
+            held = ", ".join(self.manifest.variants)
+            raise BundleError(f"{self.path} holds no {precision} {name} graph, only {held}; export it again with --precision {precision}")
+        return self.path / self.manifest.graphs[name][chosen].file
 
     @property
     def golden(self) -> Path:
         return self.path / GOLDEN
 
-    def parity_report(self) -> list[ParityRow]:
-        """What the export measured against PyTorch."""
-        return [ParityRow.from_json(row) for row in _read_json(self.path / PARITY_REPORT)["rows"]]
+    @property
+    def sound_contract(self) -> SoundContract:
+        """The contract's sound part with the weights and type of computation that this bundle was proved with."""
+        whisper = self.manifest.whisper
+        return replace(self.contract.sound, whisper_sha256=whisper.sha256, compute_type=whisper.compute_type)
+
+    def proof_clips(self) -> tuple[ProofClip, ...]:
+        """The clips decisions are compared on, with the reference's answers."""
+        return load_proof_clips(self.path / PROOF_CLIPS)
+
+    def parity_report(self) -> dict[str, PrecisionProof]:
+        """What the export measured against PyTorch, by precision."""
+        proofs = [PrecisionProof.from_json(plain) for plain in _read_json(self.path / PARITY_REPORT)["proofs"]]
+        return {proof.precision: proof for proof in proofs}
 
 
 def demo_bundle() -> Path:
@@ -184,7 +272,7 @@ def _check_files(root: Path, files: tuple[BundleFile, ...]) -> None:
                 f"{root}: {file.path} was altered: expected {file.bytes} bytes with sha256 {file.sha256[:12]}…, "
                 f"got {found.bytes} with {found.sha256[:12]}…"
             )
-    extra = sorted(set(_files_below(root)) - {file.path for file in files} - {MANIFEST})
+    extra = sorted(set(_files_below(root)) - {file.path for file in files} - {MANIFEST, SIGNATURE})
     if extra:
         raise BundleError(f"{root}: {extra[0]} is not in the manifest; remove it or export the bundle again")
 
@@ -202,11 +290,10 @@ def _confined(root: Path, path: str) -> bool:
 
 
 def _files_below(root: Path) -> Iterator[str]:
-    """Every file but the engine cache, which is rebuilt from `onnx/` at will."""
+    """Everything that is not a folder, links and devices too."""
     for path in root.rglob("*"):
-        name = path.relative_to(root).as_posix()
-        if path.is_file() and not name.startswith("engines/"):
-            yield name
+        if path.is_symlink() or not path.is_dir():
+            yield path.relative_to(root).as_posix()
 
 
 def _read_json(path: Path) -> dict[str, Any]:

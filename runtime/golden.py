@@ -28,6 +28,8 @@ class Golden:
     """float32 (N, Da): sound embeddings, by CTranslate2 on the exporting machine; zeros where a chunk has no sound."""
     audio_mask: NDArray[np.float32]
     """float32 (N,)."""
+    mel: NDArray[np.float32]
+    """float32 (N, M, S / 160): the log-mel spectrogram of each chunk, as the exporting machine computed it."""
     visual: NDArray[np.float32]
     """float32 (N, Dv): embeddings by the PyTorch encoder, state carried; zeros where a chunk has no pictures."""
     visual_mask: NDArray[np.float32]
@@ -36,6 +38,10 @@ class Golden:
     """By name, float32 (N, C, h, w): the PyTorch encoder's state after each chunk."""
     fusion: Mapping[str, NDArray[np.float32]]
     """By output name, float32 (N, ...): what the PyTorch fusion says after each chunk, which knows chunks 0..k alone."""
+
+    def state_before(self, chunk: int) -> dict[str, NDArray[np.float32]]:
+        """The PyTorch encoder's state at the start of a chunk, by name, as a batch of one."""
+        return {name: values[chunk - 1 : chunk] if chunk else np.zeros_like(values[:1]) for name, values in self.states.items()}
 
     def fusion_feeds(self, chunks: int, window: int | None) -> dict[str, NDArray[Any]]:
         """The fusion graph's inputs after so many chunks, seen through a window, as a batch of one."""
@@ -47,7 +53,7 @@ def save_golden(golden: Golden, path: Path) -> None:
     """Writes one compressed `.npz`; no object arrays, so reading it unpickles nothing."""
     arrays: dict[str, NDArray[Any]] = {name: np.stack([getattr(chunk, name) for chunk in golden.chunks]) for name in _CHUNK_ARRAYS}
     arrays["window_s"] = np.array([(chunk.start_s, chunk.end_s) for chunk in golden.chunks])
-    arrays |= {name: getattr(golden, name) for name in ("audio", "audio_mask", "visual", "visual_mask")}
+    arrays |= {name: getattr(golden, name) for name in ("audio", "audio_mask", "mel", "visual", "visual_mask")}
     arrays |= {_STATE + name: values for name, values in golden.states.items()}
     arrays |= {_FUSION + name: values for name, values in golden.fusion.items()}
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
@@ -64,7 +70,7 @@ def load_golden(path: Path) -> Golden:
             arrays = {name: file[name] for name in file.files}
         return Golden(
             chunks=_chunks(arrays),
-            **{name: arrays[name] for name in ("audio", "audio_mask", "visual", "visual_mask")},
+            **{name: arrays[name] for name in ("audio", "audio_mask", "mel", "visual", "visual_mask")},
             states=_below(arrays, _STATE),
             fusion=_below(arrays, _FUSION),
         )

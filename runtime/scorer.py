@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EngineError
-from .bundle import GRAPHS, Bundle
+from .bundle import GRAPHS, WHISPER, Bundle
 from .chunks import Chunk, ChunkStream, read_chunks
 from .cpu import available_cpus
 from .engines import Tensors, open_engine
@@ -54,6 +54,7 @@ class Scorer:
         bundle: Bundle,
         *,
         backend: str = "onnxruntime",
+        precision: str = "fp32",
         device: str = "cpu",
         threads: int | None = None,
         whisper: Path | None = None,
@@ -64,12 +65,14 @@ class Scorer:
         Args:
             bundle: the opened bundle.
             backend: engine backend, see `open_engine`.
+            precision: which of the bundle's variants to run: `fp32`, `fp16` or `int8`.
             device: `cpu` or `cuda`; what is asked for is used, or it is an error.
             threads: threads per engine call; None takes the CPU quota.
             whisper: a directory with the Whisper weights; None looks in the usual places (see `resolve_whisper`).
             transcribe: also turn speech into text.
 
         Raises:
+            BundleError: the bundle has no such precision.
             EngineError: the backend or device is not available, or the graphs are not those of a shortcast bundle.
         """
         self.bundle = bundle
@@ -79,7 +82,7 @@ class Scorer:
         self._sound: SoundEncoder | None = None
         self._transcriber: Transcriber | None = self._open_transcriber() if transcribe else None
         self._visual, self._fusion = (
-            open_engine(bundle.graph(name), backend=backend, device=device, threads=self._threads) for name in GRAPHS
+            open_engine(bundle.graph(name, precision=precision), backend=backend, device=device, threads=self._threads) for name in GRAPHS
         )
         self._state_specs = tuple(spec for spec in self._visual.inputs if spec.name not in ("frames", "frame_mask"))
         dims = {spec.name: spec.shape[-1] for spec in self._fusion.inputs}
@@ -171,7 +174,7 @@ class Scorer:
         if self._sound is None:
             from .whisper import SoundEncoder
 
-            self._sound = SoundEncoder(self._weights(), self.bundle.contract.sound, device=self._device)
+            self._sound = SoundEncoder(self._weights(), self.bundle.sound_contract, device=self._device)
         return self._sound
 
     def _open_transcriber(self) -> Transcriber:
@@ -182,7 +185,7 @@ class Scorer:
     def _weights(self) -> WhisperWeights:
         from .whisper import resolve_whisper
 
-        return resolve_whisper(self.bundle.contract.sound.whisper, explicit=self._whisper, bundled=self.bundle.path / "whisper")
+        return resolve_whisper(self.bundle.contract.sound.whisper, explicit=self._whisper, bundled=self.bundle.path / WHISPER)
 
     def _embed_pictures(self, stream: Stream, chunk: Chunk) -> NDArray[np.float32] | None:
         if not chunk.has_pictures:

@@ -14,13 +14,14 @@ from torch import nn
 
 from shortcast.errors import ParityError
 from shortcast.export.onnx import export_visual
-from shortcast.export.parity import FLOAT16, FLOAT32, fusion_parity, visual_parity
+from shortcast.export.parity import SAME_MACHINE, fusion_parity, visual_parity
 from shortcast.export.torch_engine import TorchEngine, fusion_engine, visual_engine
 from shortcast.models.convlstm import ConvLSTMEncoder, EncoderConfig
 from shortcast.models.dual_transformer import DualTransformer, FusionConfig
 from shortcast.runtime.engines import Engine, Tensors
 from shortcast.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from shortcast.runtime.parity import ParityRow, require_parity
+from shortcast.runtime.tolerances import FLOAT16
 
 ENCODER = EncoderConfig(
     frames_per_chunk=4, height=32, width=24, stem_channels=(8, 12), hidden_channels=(6, 5), pool_grid=(4, 3), embedding_dim=10
@@ -218,7 +219,7 @@ def test_backends_may_name_a_dynamic_dimension_as_they_like(visual: TorchEngine)
 
 def test_float16_tolerances_are_wider(visual: TorchEngine) -> None:
     rounded = Altered(visual, after=lambda outputs: outputs.update(embedding=outputs["embedding"].astype(np.float16).astype(np.float32)))
-    assert failed(visual_parity(visual, rounded, tolerances=FLOAT32))
+    assert failed(visual_parity(visual, rounded, tolerances=SAME_MACHINE))
     assert not failed(visual_parity(visual, rounded, tolerances=FLOAT16))
 
 

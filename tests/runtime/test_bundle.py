@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -45,13 +46,20 @@ def test_a_missing_file_is_named(copy: Path) -> None:
         (copy / name).write_bytes(content)
 
 
-def test_an_extra_file_is_named_and_the_engine_cache_is_not_one(copy: Path) -> None:
-    (copy / "engines" / "some-gpu").mkdir(parents=True)
-    (copy / "engines" / "some-gpu" / "visual.plan").write_bytes(b"plan")
-    Bundle.open(copy)
-    (copy / "onnx" / "other.onnx").write_bytes(b"")
-    with pytest.raises(BundleError, match=r"onnx/other\.onnx is not in the manifest"):
+@pytest.mark.parametrize("name", ["onnx/other.onnx", "engines/some-gpu/visual.plan", "whisper/model.bin", ".hidden"])
+def test_an_extra_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).parent.mkdir(parents=True, exist_ok=True)
+    (copy / name).write_bytes(b"")
+    with pytest.raises(BundleError, match=f"{re.escape(name)} is not in the manifest"):
         Bundle.open(copy)
+
+
+def test_an_extra_link_is_named_even_one_to_a_folder_or_to_nothing(copy: Path) -> None:
+    for target in (copy.parent, copy / "nothing"):
+        (copy / "link").symlink_to(target)
+        with pytest.raises(BundleError, match="link is not in the manifest"):
+            Bundle.open(copy)
+        (copy / "link").unlink()
 
 
 def altered(copy: Path, change: dict[str, object]) -> None:
@@ -68,7 +76,12 @@ def altered(copy: Path, change: dict[str, object]) -> None:
         ({"quantile_levels": "all"}, "manifest.json"),
         ({"target": {}}, "target"),
         ({"intervals": {"coverage": 0.9}}, "intervals"),
-        ({"schema": "1.0"}, "schema is '1.0', this version reads '3.0'; export the bundle again"),
+        ({"graphs": {"visual": {"fp32": {"file": "onnx/visual.fp32.onnx"}}}}, "manifest.json"),
+        ({"graphs": []}, "manifest.json"),
+        ({"variants": {"fp16": {"visual": "fp16", "fusion": "fp16"}}}, "'fp16' names graphs that are not there"),
+        ({"variants": {"fp32": {"visual": "fp32"}}}, "'fp32' names graphs that are not there"),
+        ({"whisper": {"model": "tiny.en"}}, "manifest.json"),
+        ({"schema": "1.0"}, "schema is '1.0', this version reads '4.0'; export the bundle again"),
     ],
 )
 def test_an_altered_manifest_is_refused(copy: Path, change: dict[str, object], words: str) -> None:
@@ -89,6 +102,14 @@ def test_a_path_out_of_the_bundle_is_refused_even_with_a_right_id(copy: Path, pa
         Bundle.open(copy)
 
 
+def test_a_graph_outside_of_the_listed_files_is_refused_even_with_a_right_id(copy: Path) -> None:
+    """The list of files is what is hashed, so nothing else may be opened."""
+    plain = json.loads((copy / "manifest.json").read_text())
+    plain["graphs"]["visual"]["fp32"]["file"] = "../outside.onnx"
+    with pytest.raises(BundleError, match=r"the graph '../outside.onnx' is not one of the bundle's files"):
+        Manifest.from_json(plain)
+
+
 def test_a_link_out_of_the_bundle_is_refused(copy: Path) -> None:
     outside = copy.parent / "outside.json"
     (copy / "contract.json").rename(outside)
@@ -103,5 +124,5 @@ def test_what_is_no_bundle_is_said_to_be_none(tmp_path: Path) -> None:
 
 
 def test_a_graph_that_is_not_there(demo: Path) -> None:
-    with pytest.raises(BundleError, match="no int4 visual graph"):
+    with pytest.raises(BundleError, match=r"no int4 visual graph, only fp32.*--precision int4"):
         Bundle.open(demo).graph("visual", precision="int4")

@@ -38,6 +38,13 @@ def test_the_last_golden_chunk_has_a_padded_tail(demo: Path) -> None:
     assert not tail.frames[~tail.frame_mask].any()
 
 
+def test_the_state_before_a_chunk_is_the_one_after_the_last(demo: Path) -> None:
+    golden = load_golden(demo / "golden" / "golden.npz")
+    assert not any(values.any() for values in golden.state_before(0).values())
+    for name, values in golden.state_before(2).items():
+        np.testing.assert_array_equal(values, golden.states[name][1:2])
+
+
 @pytest.mark.parametrize("content", [b"", b"PK not a zip", None])
 def test_damaged_data_is_one_sentence(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "golden.npz"
