@@ -17,7 +17,7 @@ import typer
 
 from . import __version__
 from .cli_data import data_app
-from .cli_options import ForceOption, WhisperOption
+from .cli_options import ForceOption, SignerOption, WhisperOption
 from .cli_train import train_app
 from .errors import MediaError, ShortcastError
 from .terminal import console, say
@@ -25,6 +25,7 @@ from .terminal import console, say
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .runtime.bundle import Bundle
     from .runtime.media import ReadOptions
     from .runtime.proof import PrecisionProof
     from .runtime.score import Score
@@ -105,42 +106,36 @@ def score(
     sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Use the sound; without it no Whisper weights are needed.")] = True,
     whisper: WhisperOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads for one engine call.", show_default="the CPU quota")] = None,
+    require_signed_by: SignerOption = None,
 ) -> None:
     """Score clips while they are read: after every chunk of 2 s there is a score, and the last one is the clip's."""
     from .runtime.media import ReadOptions
+    from .runtime.scorer import Scorer
 
     options = ReadOptions(use_pictures=pictures, use_sound=sound)
     show = _printer(as_table=output is Format.table or (output is None and sys.stdout.isatty()), every_chunk=every_chunk)
-    with _open_scorer(bundle, engine, device, precision=precision, whisper=whisper, threads=threads, transcribe=transcript) as scorer:
-        failures = sum(not _score_one(scorer, source, options, show) for source in sources)
-    raise typer.Exit(1 if failures else 0)
-
-
-def _open_scorer(
-    bundle: Path | None,
-    engine: Backend,
-    device: Device,
-    *,
-    precision: Precision,
-    whisper: Path | None,
-    threads: int | None,
-    transcribe: bool,
-) -> Scorer:
-    from .runtime.bundle import Bundle, demo_bundle
-    from .runtime.scorer import Scorer
-
-    opened = Bundle.open(bundle or demo_bundle())
-    if bundle is None:
-        say(f"no --bundle given: this is the demo bundle, trained on {opened.manifest.card['source']}")
-    return Scorer(
+    opened = _open_bundle(bundle, require_signed_by)
+    with Scorer(
         opened,
         backend=_backend(engine),
         precision=precision.value,
         device=device.value,
         whisper=whisper,
         threads=threads,
-        transcribe=transcribe,
-    )
+        transcribe=transcript,
+    ) as scorer:
+        failures = sum(not _score_one(scorer, source, options, show) for source in sources)
+    raise typer.Exit(1 if failures else 0)
+
+
+def _open_bundle(path: Path | None, signed_by: Path | None) -> Bundle:
+    """The bundle asked for, or the demo bundle, which is said to be one."""
+    from .runtime.bundle import Bundle, demo_bundle
+
+    opened = Bundle.open(path or demo_bundle(), signed_by=signed_by)
+    if path is None:
+        say(f"no --bundle given: this is the demo bundle, trained on {opened.manifest.card['source']}")
+    return opened
 
 
 def _backend(engine: Backend) -> str:
@@ -214,6 +209,7 @@ def verify(
     device: DeviceOption = Device.cpu,
     whisper: WhisperOption = None,
     sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Also prove the stages that need Whisper weights.")] = True,
+    require_signed_by: SignerOption = None,
 ) -> None:
     """Check every byte of a bundle, then re-run its golden clip on this machine and compare with what PyTorch gave."""
     from .runtime.bundle import Bundle
@@ -222,7 +218,7 @@ def verify(
     from .runtime.verify import verify as verify_bundle
 
     options = VerifyOptions(precision.value, _backend(engine), device.value, whisper, sound)
-    proof = verify_bundle(Bundle.open(bundle), options)
+    proof = verify_bundle(Bundle.open(bundle, signed_by=require_signed_by), options)
     _show_proof(proof)
     require_parity(proof.rows)
     checked = "every file and every stage agree" if sound else "every file and the stages without sound agree"
@@ -233,17 +229,34 @@ def verify(
 def inspect(
     bundle: Annotated[Path | None, typer.Argument(help="The bundle to look into.", show_default="the demo bundle")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+    require_signed_by: SignerOption = None,
 ) -> None:
     """Print what is in a bundle, what it was trained on, how it did, and its parity report."""
     from .display import bundle_tables
     from .runtime.bundle import Bundle, demo_bundle
 
-    opened = Bundle.open(bundle or demo_bundle())
+    opened = Bundle.open(bundle or demo_bundle(), signed_by=require_signed_by)
     if as_json:
         print(opened.manifest.dumps(), end="")
         return
     for table in bundle_tables(opened):
         console().print(table, "")
+
+
+@app.command(
+    epilog="Example:\n\n  openssl genpkey -algorithm ed25519 -out key.pem && openssl pkey -in key.pem -pubout -out key.pub\n\n"
+    "  shortcast sign my-model.shortcast --key key.pem\n\n  shortcast score clip.mp4 -b my-model.shortcast --require-signed-by key.pub"
+)
+def sign(
+    bundle: Annotated[Path, typer.Argument(help="The bundle to sign.", show_default=False)],
+    key: Annotated[Path, typer.Option(help="An Ed25519 private key in PEM form.", show_default=False)],
+) -> None:
+    """Sign a bundle: after checking every byte of it, put a signature of its manifest beside it."""
+    from .runtime.bundle import Bundle
+    from .runtime.signature import sign_bundle
+
+    Bundle.open(bundle)
+    say(f"{bundle} is signed by {sign_bundle(bundle, key)}")
 
 
 @app.command()

@@ -25,7 +25,6 @@ from ..runtime.bundle import (
     GOLDEN,
     GOLDEN_CLIP,
     GRAPHS,
-    MANIFEST,
     PARITY_REPORT,
     PROOF_CLIPS,
     SCHEMA,
@@ -41,6 +40,7 @@ from ..runtime.engines import open_engine
 from ..runtime.golden import save_golden
 from ..runtime.parity import ParityRow, require_parity
 from ..runtime.proof import PrecisionProof, save_proof_clips
+from ..runtime.signature import MANIFEST, SIGNATURE
 from ..runtime.verify import VerifyOptions, verify
 from ..runtime.whisper import SoundEncoder, resolve_whisper
 from .golden import make_golden, make_proof_clip
@@ -184,7 +184,7 @@ def _prove(bundle: Bundle, rows: Sequence[ParityRow], options: VerifyOptions) ->
 def write_manifest(manifest: Manifest, root: Path) -> None:
     """Writes the manifest of a bundle, its list of files taken from what lies there now."""
     paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-    files = tuple(describe_file(root, path, _role(path)) for path in paths if path != MANIFEST)
+    files = tuple(describe_file(root, path, _role(path)) for path in paths if path not in (MANIFEST, SIGNATURE))
     (root / MANIFEST).write_text(replace(manifest, files=files).with_id().dumps(), encoding="utf-8")
 
 

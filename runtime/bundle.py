@@ -27,11 +27,10 @@ from .contract import Contract, SoundContract
 from .engines import TensorSpec
 from .intervals import ConformalIntervals
 from .proof import PrecisionProof, ProofClip, load_proof_clips
+from .signature import MANIFEST, SIGNATURE, require_signature
 from .target import Target
 
 SCHEMA = "4.0"
-MANIFEST = "manifest.json"
-SIGNATURE = "manifest.sig"
 CONTRACT = "contract.json"
 GOLDEN = "golden/golden.npz"
 CLIPS = "golden/clips/"
@@ -199,18 +198,22 @@ class Bundle:
     contract: Contract
 
     @classmethod
-    def open(cls, path: Path | str) -> Bundle:
+    def open(cls, path: Path | str, *, signed_by: Path | None = None) -> Bundle:
         """Reads the manifest and checks every file against it, before anything is loaded.
 
         Args:
             path: the bundle's directory.
+            signed_by: an Ed25519 public key that must have signed the bundle; None asks for no signature.
 
         Raises:
-            BundleError: the directory is not a bundle, or a file is missing, extra, altered or outside of it.
+            BundleError: the directory is not a bundle, or a file is missing, extra, altered or outside of it, or the signature asked
+                for is not there.
         """
         root = Path(path)
         if not (root / MANIFEST).is_file():
             raise BundleError(f"{root} is not a bundle: it holds no {MANIFEST}; make one with `shortcast export CHECKPOINT -o BUNDLE`")
+        if signed_by is not None:
+            require_signature(root, signed_by)
         manifest = Manifest.from_json(_read_json(root / MANIFEST))
         if manifest.with_id().dumps().encode() != (root / MANIFEST).read_bytes():
             raise BundleError(f"{root}: {MANIFEST} was altered: it is not the text its id {str(manifest.id)[:12]}… was made from")

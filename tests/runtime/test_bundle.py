@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,19 +23,43 @@ def test_an_intact_bundle_opens(demo: Path) -> None:
     assert Manifest.from_json(json.loads(bundle.manifest.dumps())) == bundle.manifest
 
 
+@pytest.fixture
+def with_engine(demo: Path, copy: Path) -> Path:
+    """A bundle that carries an engine file, of which nothing is known but its hash."""
+    from shortcast.export.exporter import write_manifest
+
+    folder = copy / "engines" / "tensorrt_rtx-sm86"
+    folder.mkdir(parents=True)
+    (folder / "visual.plan").write_bytes(bytes(range(256)) * 40)
+    (folder / "build.json").write_text("{}")
+    write_manifest(Bundle.open(demo).manifest, copy)
+    return copy
+
+
 def files_of(bundle: Path) -> list[Path]:
     return [path.relative_to(bundle) for path in sorted(bundle.rglob("*")) if path.is_file()]
 
 
-def test_a_changed_byte_in_any_file_is_named(copy: Path) -> None:
-    for name in files_of(copy):
-        path = copy / name
+def altered_contents(content: bytes) -> Iterator[bytes]:
+    """One bit flipped at the start, in the middle and at the end; one byte less; one more; nothing at all."""
+    for position in {0, len(content) // 2, len(content) - 1}:
+        yield content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
+    yield content[:-1]
+    yield content + b"\n"
+    yield b""
+
+
+def test_a_change_anywhere_in_any_file_is_refused(with_engine: Path) -> None:
+    for name in files_of(with_engine):
+        path = with_engine / name
         content = path.read_bytes()
-        path.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
-        with pytest.raises(BundleError, match=name.name):
-            Bundle.open(copy)
+        for changed in altered_contents(content):
+            path.write_bytes(changed)
+            with pytest.raises(BundleError, match=name.name) as caught:
+                Bundle.open(with_engine)
+            assert "\n" not in str(caught.value)
         path.write_bytes(content)
-    Bundle.open(copy)
+    Bundle.open(with_engine)
 
 
 def test_a_missing_file_is_named(copy: Path) -> None:
