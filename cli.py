@@ -6,7 +6,6 @@ Exit codes: 0 ok; 1 an input or a run failed; 2 usage; 3 parity or a check outsi
 from __future__ import annotations
 
 import json
-import shlex
 import signal
 import sys
 from enum import Enum
@@ -17,7 +16,8 @@ import typer
 
 from . import __version__
 from .cli_data import data_app
-from .cli_options import ForceOption, SignerOption, WhisperOption
+from .cli_export import export_app
+from .cli_options import Backend, Device, DeviceOption, EngineOption, Precision, PrecisionOption, SignerOption, WhisperOption
 from .cli_train import train_app
 from .errors import MediaError, ShortcastError
 from .terminal import console, say
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from .runtime.bundle import Bundle
     from .runtime.media import ReadOptions
-    from .runtime.proof import PrecisionProof
     from .runtime.score import Score
     from .runtime.scorer import Scorer
 
@@ -44,6 +43,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 ok · 1 an input or a run failed · 2 usage · 3 parity outside tolerance · 130 interrupted",
 )
 app.add_typer(train_app)
+app.add_typer(export_app)
 app.add_typer(data_app, name="data")
 
 
@@ -52,34 +52,6 @@ class Format(str, Enum):
 
     table = "table"
     jsonl = "jsonl"
-
-
-class Backend(str, Enum):
-    """Engine backends."""
-
-    auto = "auto"
-    onnxruntime = "onnxruntime"
-
-
-class Precision(str, Enum):
-    """What the graphs compute in."""
-
-    fp32 = "fp32"
-    fp16 = "fp16"
-    int8 = "int8"
-
-
-class Device(str, Enum):
-    """Where engines run."""
-
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-BundleOption = Annotated[Path | None, typer.Option("--bundle", "-b", help="The bundle to score with.", show_default="the demo bundle")]
-EngineOption = Annotated[Backend, typer.Option("--engine", help="Engine backend; what is asked for is used, or it is an error.")]
-PrecisionOption = Annotated[Precision, typer.Option("--precision", help="Which of the bundle's variants to run.")]
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where the engines run; never falls back.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -95,7 +67,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 )
 def score(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files or URLs; `-` is standard input.", show_default=False)],
-    bundle: BundleOption = None,
+    bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="The bundle to score with.", show_default="the demo bundle")] = None,
     engine: EngineOption = Backend.auto,
     precision: PrecisionOption = Precision.fp32,
     device: DeviceOption = Device.cpu,
@@ -117,7 +89,7 @@ def score(
     opened = _open_bundle(bundle, require_signed_by)
     with Scorer(
         opened,
-        backend=_backend(engine),
+        backend=engine.engine,
         precision=precision.value,
         device=device.value,
         whisper=whisper,
@@ -136,10 +108,6 @@ def _open_bundle(path: Path | None, signed_by: Path | None) -> Bundle:
     if path is None:
         say(f"no --bundle given: this is the demo bundle, trained on {opened.manifest.card['source']}")
     return opened
-
-
-def _backend(engine: Backend) -> str:
-    return "onnxruntime" if engine is Backend.auto else engine.value
 
 
 def _printer(*, as_table: bool, every_chunk: bool) -> Callable[[Score], None]:
@@ -164,99 +132,6 @@ def _score_one(scorer: Scorer, source: str, options: ReadOptions, show: Callable
         say(str(error))
         return False
     return True
-
-
-@app.command(epilog="Example:\n\n  shortcast export my-model -o my-model.shortcast")
-def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint directory.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle directory to make.", show_default=False)],
-    golden: Annotated[Path | None, typer.Option(help="Clip whose first chunks become the golden data.", show_default="the sample")] = None,
-    clip: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Clip, or folder of clips, to compare decisions on; may be repeated.", show_default="excerpts of the golden clip"
-        ),
-    ] = None,
-    whisper: WhisperOption = None,
-    force: ForceOption = False,
-) -> None:
-    """Export a checkpoint to a bundle and prove it equal to PyTorch; outside tolerance no bundle is left and the exit code is 3."""
-    from .export.exporter import ExportOptions, export_bundle
-
-    options = ExportOptions(
-        golden_clip=golden or Path(__file__).parent / "samples" / "sample.mp4",
-        clips=tuple(clip or ()),
-        whisper=whisper,
-        force=force,
-        command=shlex.join(["shortcast", *sys.argv[1:]]),
-    )
-    export_bundle(checkpoint, output, options, say=say, show=_show_proof)
-    say(f"wrote {output}")
-
-
-def _show_proof(proof: PrecisionProof) -> None:
-    from .display_proof import proof_tables
-
-    for table in proof_tables(proof):
-        console().print(table)
-
-
-@app.command(epilog="Examples:\n\n  shortcast verify my-model.shortcast\n\n  shortcast verify my-model.shortcast --no-sound")
-def verify(
-    bundle: Annotated[Path, typer.Argument(help="The bundle to prove.", show_default=False)],
-    engine: EngineOption = Backend.auto,
-    precision: PrecisionOption = Precision.fp32,
-    device: DeviceOption = Device.cpu,
-    whisper: WhisperOption = None,
-    sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Also prove the stages that need Whisper weights.")] = True,
-    require_signed_by: SignerOption = None,
-) -> None:
-    """Check every byte of a bundle, then re-run its golden clip on this machine and compare with what PyTorch gave."""
-    from .runtime.bundle import Bundle
-    from .runtime.parity import require_parity
-    from .runtime.verify import VerifyOptions
-    from .runtime.verify import verify as verify_bundle
-
-    options = VerifyOptions(precision.value, _backend(engine), device.value, whisper, sound)
-    proof = verify_bundle(Bundle.open(bundle, signed_by=require_signed_by), options)
-    _show_proof(proof)
-    require_parity(proof.rows)
-    checked = "every file and every stage agree" if sound else "every file and the stages without sound agree"
-    say(f"{bundle}: {checked} with what the exporting machine measured")
-
-
-@app.command(epilog="Example:\n\n  shortcast inspect my-model.shortcast")
-def inspect(
-    bundle: Annotated[Path | None, typer.Argument(help="The bundle to look into.", show_default="the demo bundle")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
-    require_signed_by: SignerOption = None,
-) -> None:
-    """Print what is in a bundle, what it was trained on, how it did, and its parity report."""
-    from .display import bundle_tables
-    from .runtime.bundle import Bundle, demo_bundle
-
-    opened = Bundle.open(bundle or demo_bundle(), signed_by=require_signed_by)
-    if as_json:
-        print(opened.manifest.dumps(), end="")
-        return
-    for table in bundle_tables(opened):
-        console().print(table, "")
-
-
-@app.command(
-    epilog="Example:\n\n  openssl genpkey -algorithm ed25519 -out key.pem && openssl pkey -in key.pem -pubout -out key.pub\n\n"
-    "  shortcast sign my-model.shortcast --key key.pem\n\n  shortcast score clip.mp4 -b my-model.shortcast --require-signed-by key.pub"
-)
-def sign(
-    bundle: Annotated[Path, typer.Argument(help="The bundle to sign.", show_default=False)],
-    key: Annotated[Path, typer.Option(help="An Ed25519 private key in PEM form.", show_default=False)],
-) -> None:
-    """Sign a bundle: after checking every byte of it, put a signature of its manifest beside it."""
-    from .runtime.bundle import Bundle
-    from .runtime.signature import sign_bundle
-
-    Bundle.open(bundle)
-    say(f"{bundle} is signed by {sign_bundle(bundle, key)}")
 
 
 @app.command()

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -14,41 +14,31 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import onnx
-from onnx import numpy_helper
-
 from .. import __version__
 from ..errors import BundleError
 from ..models.checkpoint import Checkpoint, checkpoint_sha256, load_checkpoint
 from ..runtime.bundle import (
     CONTRACT,
-    GOLDEN,
-    GOLDEN_CLIP,
     GRAPHS,
     PARITY_REPORT,
-    PROOF_CLIPS,
-    SCHEMA,
     Bundle,
-    GraphFile,
-    Manifest,
-    WhisperFile,
-    describe_file,
+    graph_file,
 )
-from ..runtime.chunks import Chunk, read_chunks
-from ..runtime.contract import Contract
 from ..runtime.engines import open_engine
-from ..runtime.golden import save_golden
 from ..runtime.parity import ParityRow, require_parity
-from ..runtime.proof import PrecisionProof, save_proof_clips
-from ..runtime.signature import MANIFEST, SIGNATURE
+from ..runtime.proof import PrecisionProof
+from ..runtime.tolerances import TOLERANCES
 from ..runtime.verify import VerifyOptions, verify
 from ..runtime.whisper import SoundEncoder, resolve_whisper
-from .golden import make_golden, make_proof_clip
-from .onnx import OPSET, export_fusion, export_visual
+from .manifest import make_manifest, write_manifest
+from .onnx import export_fusion, export_visual
 from .parity import SAME_MACHINE, fusion_parity, visual_parity
-from .proof_clips import find_clips, write_proof_clips
+from .proof_clips import ClipChoice, choose_clips
+from .recording import calibrate, record
 from .torch_engine import fusion_engine, visual_engine
+from .variants import Variant, make_variant
 
+FULL_PRECISION = Variant("fp32", dict.fromkeys(GRAPHS, "fp32"), {graph: {} for graph in GRAPHS})
 _VERSIONS = ("torch", "onnx", "onnxscript", "onnxruntime", "ctranslate2", "numpy", "av")
 
 
@@ -59,7 +49,9 @@ class ExportOptions:
     golden_clip: Path
     """A media file whose first chunks become the golden data."""
     clips: tuple[Path, ...] = ()
-    """Media files, or folders of them, on which decisions are compared; none takes excerpts of the golden clip."""
+    """Media files, or folders of them, on which decisions are compared and ranges measured; none takes excerpts of the golden clip."""
+    reduced: tuple[str, ...] = ()
+    """Precisions to make beside float32: `fp16`, `int8`."""
     whisper: Path | None = None
     """A directory with the Whisper weights; None looks in the usual places."""
     force: bool = False
@@ -92,33 +84,37 @@ def export_bundle(
         BundleError: `out` exists and `force` is not given, or cannot be written.
         CheckpointError: the checkpoint cannot be read.
         MediaError, WeightsError: a clip or the Whisper weights cannot be used.
-        ParityError: an output is outside its tolerance; no bundle is left.
+        GateError, ParityError: a graph is not what was asked for, or an output is outside its tolerance; no bundle is left.
     """
     if out.exists() and not options.force:
         raise BundleError(f"{out} exists; give --force to replace it")
     trained = load_checkpoint(checkpoint)
     weights = resolve_whisper(trained.contract.sound.whisper, explicit=options.whisper)
     sound = SoundEncoder(weights, trained.contract.sound)
-    clips = find_clips(options.clips) if options.clips else []
+    clips = choose_clips(options.clips) if options.clips else ClipChoice((), ())
     with _written_aside(out) as aside:
         say("exporting graphs to ONNX")
         _export_graphs(trained, aside)
-        say("comparing every output with PyTorch")
-        rows = _compare(trained, aside)
-        require_parity(rows)
         say("recording golden data and proof clips")
-        _record(trained, sound, options.golden_clip, clips, aside)
+        recorded = record(trained, sound, options.golden_clip, clips.proof, aside)
+        variants = [FULL_PRECISION]
+        if options.reduced:
+            calibration = calibrate(trained, sound, clips.calibration, recorded, aside)
+            for precision in options.reduced:
+                say(f"making the {precision} graphs")
+                chunks = [chunk for clip in recorded for chunk in clip.chunks]
+                variants.append(make_variant(aside, precision, calibration, chunks, say=say))
+        say("comparing every output with PyTorch")
+        rows = {variant.precision: _compare(trained, aside, variant, show) for variant in variants}
         _write_json(aside / CONTRACT, trained.contract.to_json())
-        manifest = _manifest(trained, aside, out.name, _provenance(checkpoint, options), weights.sha256())
+        manifest = make_manifest(trained, aside, out.name, _provenance(checkpoint, options), weights.sha256(), variants)
         write_manifest(manifest, aside)
         say("verifying the bundle as another machine would")
-        proof = _prove(Bundle.open(aside), rows, VerifyOptions(whisper=options.whisper))
-        show(proof)
-        require_parity(proof.rows)
-        _write_json(aside / PARITY_REPORT, {"reference": "PyTorch float32", "proofs": [proof.to_json()]})
+        proofs = [_prove(Bundle.open(aside), precision, rows[precision], options.whisper, show) for precision in rows]
+        _write_json(aside / PARITY_REPORT, {"reference": "PyTorch float32", "proofs": [proof.to_json() for proof in proofs]})
         write_manifest(manifest, aside)
         Bundle.open(aside)
-    return [proof]
+    return proofs
 
 
 @contextmanager
@@ -135,13 +131,10 @@ def _written_aside(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise BundleError(f"{out} cannot be written: {error}") from error
     finally:
+        if old.exists() and not out.exists():
+            old.rename(out)  # cut off between the two renames: what was there comes back
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def graph_file(name: str, precision: str = "fp32") -> str:
-    """Where a graph lies in a bundle."""
-    return f"onnx/{name}.{precision}.onnx"
 
 
 def _export_graphs(trained: Checkpoint, aside: Path) -> None:
@@ -150,86 +143,38 @@ def _export_graphs(trained: Checkpoint, aside: Path) -> None:
     export_fusion(trained.fusion, aside / graph_file("fusion"))
 
 
-def _compare(trained: Checkpoint, aside: Path) -> list[ParityRow]:
-    with open_engine(aside / graph_file("visual")) as visual, open_engine(aside / graph_file("fusion")) as fusion:
-        return [
-            *visual_parity(visual_engine(trained.autoencoder.encoder), visual, tolerances=SAME_MACHINE),
-            *fusion_parity(fusion_engine(trained.fusion), fusion, tolerances=SAME_MACHINE),
-        ]
+def _compare(trained: Checkpoint, aside: Path, variant: Variant, show: Callable[[PrecisionProof], None]) -> tuple[ParityRow, ...]:
+    """Both graphs against PyTorch over every shape and mask. Eight bits are only meant for pictures like those they were fitted to, so
+    int8 is compared on real clips alone, by `verify`.
+    """
+    if variant.precision == "int8":
+        return ()
+    tolerances = SAME_MACHINE if variant.precision == "fp32" else TOLERANCES[variant.precision]
+    files = {graph: aside / graph_file(graph, precision) for graph, precision in variant.graphs.items()}
+    with open_engine(files["visual"]) as visual, open_engine(files["fusion"]) as fusion:
+        rows = (
+            *visual_parity(visual_engine(trained.autoencoder.encoder), visual, tolerances=tolerances),
+            *fusion_parity(fusion_engine(trained.fusion), fusion, tolerances=tolerances),
+        )
+    if not all(row.passed for row in rows):
+        show(PrecisionProof(variant.precision, "onnxruntime", "cpu", rows, None, ()))
+    require_parity(rows)
+    return rows
 
 
-def _record(trained: Checkpoint, sound: SoundEncoder, golden_clip: Path, clips: Sequence[Path], aside: Path) -> None:
-    """Encodes the proof clips and writes down what PyTorch makes of them."""
-    folder = (aside / GOLDEN_CLIP).parent
-    folder.mkdir(parents=True)
-    paths = write_proof_clips(golden_clip, clips, trained.contract, folder)
-    decoded = [_decoded(path, trained.contract) for path in paths]
-    save_golden(make_golden(trained, decoded[0], sound), aside / GOLDEN)
-    names = [path.relative_to(aside).as_posix() for path in paths]
-    answers = [make_proof_clip(trained, name, chunks, sound) for name, chunks in zip(names, decoded, strict=True)]
-    save_proof_clips(answers, aside / PROOF_CLIPS)
-
-
-def _decoded(path: Path, contract: Contract) -> tuple[Chunk, ...]:
-    with read_chunks(path, contract) as stream:
-        return tuple(stream)
-
-
-def _prove(bundle: Bundle, rows: Sequence[ParityRow], options: VerifyOptions) -> PrecisionProof:
-    """The rows measured against PyTorch itself, then those any machine can measure again."""
-    proof = verify(bundle, options)
-    return replace(proof, rows=(*rows, *proof.rows))
-
-
-def write_manifest(manifest: Manifest, root: Path) -> None:
-    """Writes the manifest of a bundle, its list of files taken from what lies there now."""
-    paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-    files = tuple(describe_file(root, path, _role(path)) for path in paths if path not in (MANIFEST, SIGNATURE))
-    (root / MANIFEST).write_text(replace(manifest, files=files).with_id().dumps(), encoding="utf-8")
-
-
-def _role(path: str) -> str:
-    roles = {"onnx": "graph", "engines": "engine", "golden": "golden", "whisper": "whisper", "reports": "report"}
-    return "contract" if path == CONTRACT else roles[path.split("/")[0]]
-
-
-def _manifest(trained: Checkpoint, aside: Path, name: str, provenance: dict[str, Any], whisper_sha256: str) -> Manifest:
-    contract = trained.contract.sound
-    return Manifest(
-        schema=SCHEMA,
-        id="",
-        name=name.removesuffix(".shortcast"),
-        files=(),
-        graphs={graph: {"fp32": describe_graph(aside, graph, "fp32")} for graph in GRAPHS},
-        variants={"fp32": dict.fromkeys(GRAPHS, "fp32")},
-        whisper=WhisperFile(contract.whisper, whisper_sha256, contract.compute_type, embedded=False),
-        target=trained.target,
-        quantile_levels=trained.fusion.config.quantile_levels,
-        intervals=trained.intervals,
-        window_chunks=trained.fusion.config.window,
-        card=trained.card,
-        provenance=provenance,
-    )
-
-
-def describe_graph(root: Path, name: str, precision: str, report: dict[str, Any] | None = None) -> GraphFile:
-    """What the manifest says of one graph file, read back from it."""
-    file = graph_file(name, precision)
-    with open_engine(root / file) as engine:
-        return GraphFile(file, OPSET, engine.inputs, engine.outputs, precision, _weight_bytes(root / file), report or {})
-
-
-def _weight_bytes(graph: Path) -> dict[str, int]:
-    """Bytes of weights by element type, read back from the file: what the graph is, not what was asked for."""
-    total: dict[str, int] = {}
-    for tensor in onnx.load(graph).graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        total[values.dtype.name] = total.get(values.dtype.name, 0) + values.nbytes
-    return total
+def _prove(
+    bundle: Bundle, precision: str, rows: tuple[ParityRow, ...], whisper: Path | None, show: Callable[[PrecisionProof], None]
+) -> PrecisionProof:
+    """The rows measured against PyTorch itself, then those any machine can measure again; shown, and then held to their limits."""
+    found = verify(bundle, VerifyOptions(precision=precision, whisper=whisper))
+    proof = replace(found, rows=(*rows, *found.rows))
+    show(proof)
+    require_parity(proof.rows)
+    return proof
 
 
 def _provenance(checkpoint: Path, options: ExportOptions) -> dict[str, Any]:
-    clips = "excerpts of the golden clip, as they are and mirrored" if not options.clips else "given by --clip"
+    clips = "given by --clip" if options.clips else "excerpts of the golden clip, as they are and mirrored"
     return {
         "checkpoint_sha256": checkpoint_sha256(checkpoint),
         "golden_clip": {"name": options.golden_clip.name, "sha256": hashlib.sha256(options.golden_clip.read_bytes()).hexdigest()},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_CLIPS = 24
 """More clips than these are thinned out evenly: they travel in every bundle."""
+MAX_CALIBRATION_CLIPS = 16
 CLIP_CHUNKS = 4
 """Chunks of each clip that are kept."""
 MEDIA_SUFFIXES = frozenset({".mp4", ".mov", ".webm", ".mkv", ".m4v", ".avi", ".flv", ".ts", ".3gp"})
@@ -37,20 +38,40 @@ _VIDEO_OPTIONS = {"libx264": {"preset": "slow", "crf": "30", "threads": "1"}, "m
 """One thread, so that the same clip gives the same bytes; builds of FFmpeg without x264 have MPEG-4 part 2."""
 
 
-def find_clips(paths: Sequence[Path]) -> list[Path]:
-    """Media files among these files and in these folders, thinned out evenly to `MAX_CLIPS`.
+@dataclass(frozen=True, slots=True)
+class ClipChoice:
+    """Which of a user's clips serve for what. No clip serves for both, where there are enough."""
+
+    proof: tuple[Path, ...]
+    """Decisions are compared on them."""
+    calibration: tuple[Path, ...]
+    """Ranges are measured on them."""
+
+
+def choose_clips(paths: Sequence[Path]) -> ClipChoice:
+    """Picks clips, evenly spread, among these files and those in these folders.
 
     Raises:
         MediaError: a path does not exist, or a folder holds no media.
     """
-    found: list[Path] = []
-    for path in paths:
-        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in MEDIA_SUFFIXES) if path.is_dir() else [path]
-        if not path.exists() or not inside:
-            raise MediaError(f"{path}: {'no such file' if not path.exists() else 'a folder with no media in it'}")
-        found += inside
-    chosen = np.linspace(0, len(found) - 1, min(len(found), MAX_CLIPS)).round().astype(int)
-    return [found[k] for k in chosen]
+    found = [clip for path in paths for clip in _media(path)]
+    proof = _spread(found, MAX_CLIPS)
+    rest = [clip for clip in found if clip not in set(proof)]
+    return ClipChoice(tuple(proof), tuple(_spread(rest, MAX_CALIBRATION_CLIPS) or _spread(proof, MAX_CALIBRATION_CLIPS)))
+
+
+def _media(path: Path) -> list[Path]:
+    if not path.exists():
+        raise MediaError(f"{path}: no such file")
+    inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in MEDIA_SUFFIXES) if path.is_dir() else [path]
+    if not inside:
+        raise MediaError(f"{path}: a folder with no media in it")
+    return inside
+
+
+def _spread(clips: Sequence[Path], most: int) -> list[Path]:
+    chosen = np.linspace(0, len(clips) - 1, min(len(clips), most)).round().astype(int)
+    return [clips[k] for k in chosen]
 
 
 def write_proof_clips(golden: Path, others: Sequence[Path], contract: Contract, folder: Path) -> list[Path]:

@@ -257,6 +257,11 @@ def demo_bundle() -> Path:
     return Path(__file__).parents[1] / "samples" / "demo.shortcast"
 
 
+def graph_file(name: str, precision: str = "fp32") -> str:
+    """Where a graph lies in a bundle."""
+    return f"onnx/{name}.{precision}.onnx"
+
+
 def describe_file(root: Path, path: str, role: str) -> BundleFile:
     """Size and hash of one file below `root`."""
     content = (root / path).read_bytes()

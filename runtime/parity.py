@@ -87,6 +87,13 @@ def require_parity(rows: Iterable[ParityRow]) -> None:
     """
     failed = [row for row in rows if not row.passed]
     if failed:
-        worst = max(failed, key=lambda row: float("inf") if row.max_abs_error is None else row.max_abs_error / row.tolerance.atol)
+        worst = max(failed, key=_excess)
         found = worst.detail or f"differs by {worst.max_abs_error:.3g}, allowed {worst.tolerance.atol:g}"
         raise ParityError(f"{len(failed)} of the outputs compared are outside their tolerance; {worst.check}, {worst.output}: {found}")
+
+
+def _excess(row: ParityRow) -> float:
+    """By how much a row's error is more than is allowed; what may not differ at all comes last, since its error has no unit."""
+    if row.max_abs_error is None:
+        return float("inf")
+    return row.max_abs_error / row.tolerance.atol if row.tolerance.atol else 0.0

@@ -27,8 +27,10 @@ COMMANDS = [
     "export",
     "verify",
     "inspect",
+    "sign",
     "doctor",
 ]
+SIGN_IT = "its maker signs it with `shortcast sign`"
 WITH_EXAMPLES = [command for command in COMMANDS if command != "doctor"]
 
 
@@ -164,10 +166,11 @@ def test_a_reader_that_goes_away_is_no_traceback(sample: Path) -> None:
 def test_verify_inspect_and_doctor_on_the_demo_bundle(demo: Path) -> None:
     verified = shortcast("verify", demo)
     assert verified.returncode == 0, verified.stderr
-    assert "golden stream equals batch" in verified.stdout.decode()
+    assert "stream equals batch" in verified.stdout.decode()
+    assert "what is decided" in verified.stdout.decode()
     inspected = shortcast("inspect", demo).stdout
     assert b"synthetic" in inspected
-    assert b"parity with PyTorch" in inspected
+    assert b"against PyTorch float32" in inspected
     assert json.loads(shortcast("inspect", demo, "--json").stdout)["id"]
     doctor = shortcast("doctor")
     assert doctor.returncode == 0, doctor.stdout
@@ -177,18 +180,15 @@ def test_verify_inspect_and_doctor_on_the_demo_bundle(demo: Path) -> None:
 def test_verify_of_a_bundle_that_computes_something_else_exits_with_3(trained: "Trained", tmp_path: Path) -> None:
     import numpy as np
 
-    from shortcast.runtime.bundle import Bundle, describe_file
+    from shortcast.export.manifest import write_manifest
+    from shortcast.runtime.bundle import Bundle
     from shortcast.runtime.golden import load_golden, save_golden
 
     copy = Path(shutil.copytree(trained.bundle, tmp_path / "copy.shortcast"))
     golden = load_golden(copy / "golden" / "golden.npz")
     golden.visual[...] += np.float32(0.1)
     save_golden(golden, copy / "golden" / "golden.npz")
-    from dataclasses import replace
-
-    manifest = Bundle.open(trained.bundle).manifest
-    files = tuple(describe_file(copy, file.path, file.role) for file in manifest.files)
-    (copy / "manifest.json").write_text(replace(manifest, files=files).with_id().dumps())
+    write_manifest(Bundle.open(trained.bundle).manifest, copy)
     done = shortcast("verify", copy)
     assert done.returncode == 3
     assert b"outside their tolerance" in done.stderr
@@ -204,6 +204,30 @@ def test_verify_names_a_changed_byte(trained: "Trained", tmp_path: Path) -> None
     done = shortcast("verify", copy)
     assert done.returncode == 1
     assert b"onnx/fusion.fp32.onnx was altered" in done.stderr
+
+
+def test_a_signed_bundle_is_required_and_scored(sample: Path, demo: Path, tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    pem, no_password = serialization.Encoding.PEM, serialization.NoEncryption()
+    (tmp_path / "key.pem").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, no_password))
+    (tmp_path / "key.pub").write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
+    bundle = Path(shutil.copytree(demo, tmp_path / "copy.shortcast"))
+    score = ["score", sample, "--no-sound", "-b", bundle, "--require-signed-by", tmp_path / "key.pub"]
+    refused = shortcast(*score)
+    assert refused.returncode == 1
+    assert sentences(refused) == [f"shortcast: {bundle} is not signed, and a signature by {tmp_path / 'key.pub'} is required; " + SIGN_IT]
+    assert shortcast("sign", bundle, "--key", tmp_path / "key.pem").returncode == 0
+    assert lines(shortcast(*score))[0]["final"] is True
+    assert shortcast("inspect", bundle, "--json", "--require-signed-by", tmp_path / "key.pub").returncode == 0
+
+
+def test_a_precision_the_bundle_does_not_hold(sample: Path, demo: Path, tmp_path: Path) -> None:
+    done = shortcast("verify", demo, "--precision", "int8")
+    assert done.returncode == 1
+    assert b"holds no int8 visual graph" in done.stderr
 
 
 def test_train_export_and_score_by_command(trained: "Trained", sample: Path, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from shortcast.errors import BundleError, CheckpointError, MediaError, ParityError
 from shortcast.export import exporter
-from shortcast.export.exporter import ExportOptions, export_bundle, write_manifest
+from shortcast.export.exporter import ExportOptions, export_bundle
+from shortcast.export.manifest import write_manifest
 from shortcast.runtime.bundle import Bundle
 from shortcast.runtime.golden import load_golden, save_golden
 from shortcast.runtime.proof import PrecisionProof, save_proof_clips

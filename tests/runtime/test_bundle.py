@@ -26,7 +26,7 @@ def test_an_intact_bundle_opens(demo: Path) -> None:
 @pytest.fixture
 def with_engine(demo: Path, copy: Path) -> Path:
     """A bundle that carries an engine file, of which nothing is known but its hash."""
-    from shortcast.export.exporter import write_manifest
+    from shortcast.export.manifest import write_manifest
 
     folder = copy / "engines" / "tensorrt_rtx-sm86"
     folder.mkdir(parents=True)
