@@ -36,7 +36,8 @@ def export(
     clip: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Clip, or folder of clips, to compare decisions on; may be repeated.", show_default="excerpts of the golden clip"
+            help="Clip, or folder of clips, to compare decisions on; may be repeated. The first 8 s of up to 24 travel in the bundle.",
+            show_default="excerpts of the golden clip",
         ),
     ] = None,
     precision: Annotated[

@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -21,7 +21,11 @@ from ..runtime.bundle import (
     CONTRACT,
     GRAPHS,
     PARITY_REPORT,
+    SCHEMA,
     Bundle,
+    GraphFile,
+    Manifest,
+    WhisperFile,
     graph_file,
 )
 from ..runtime.engines import open_engine
@@ -30,13 +34,13 @@ from ..runtime.proof import PrecisionProof
 from ..runtime.tolerances import TOLERANCES
 from ..runtime.verify import VerifyOptions, verify
 from ..runtime.whisper import SoundEncoder, resolve_whisper
-from .manifest import make_manifest, write_manifest
+from .manifest import describe_graph, write_manifest
 from .onnx import export_fusion, export_visual
 from .parity import SAME_MACHINE, fusion_parity, visual_parity
 from .proof_clips import ClipChoice, choose_clips
 from .recording import calibrate, record
 from .torch_engine import fusion_engine, visual_engine
-from .variants import Variant, make_variant
+from .variants import Variant, make_variant, measurable, measurable_bundle
 
 FULL_PRECISION = Variant("fp32", dict.fromkeys(GRAPHS, "fp32"), {graph: {} for graph in GRAPHS})
 _VERSIONS = ("torch", "onnx", "onnxscript", "onnxruntime", "ctranslate2", "numpy", "av")
@@ -107,10 +111,10 @@ def export_bundle(
         say("comparing every output with PyTorch")
         rows = {variant.precision: _compare(trained, aside, variant, show) for variant in variants}
         _write_json(aside / CONTRACT, trained.contract.to_json())
-        manifest = make_manifest(trained, aside, out.name, _provenance(checkpoint, options), weights.sha256(), variants)
+        manifest = _manifest(trained, aside, out.name, _provenance(checkpoint, options), weights.sha256(), variants)
         write_manifest(manifest, aside)
         say("verifying the bundle as another machine would")
-        proofs = [_prove(Bundle.open(aside), precision, rows[precision], options.whisper, show) for precision in rows]
+        proofs = [_prove(aside, precision, rows[precision], options.whisper, show) for precision in rows]
         _write_json(aside / PARITY_REPORT, {"reference": "PyTorch float32", "proofs": [proof.to_json() for proof in proofs]})
         write_manifest(manifest, aside)
         Bundle.open(aside)
@@ -150,8 +154,11 @@ def _compare(trained: Checkpoint, aside: Path, variant: Variant, show: Callable[
     if variant.precision == "int8":
         return ()
     tolerances = SAME_MACHINE if variant.precision == "fp32" else TOLERANCES[variant.precision]
-    files = {graph: aside / graph_file(graph, precision) for graph, precision in variant.graphs.items()}
-    with open_engine(files["visual"]) as visual, open_engine(files["fusion"]) as fusion:
+    with ExitStack() as open_files:
+        files = {
+            graph: open_files.enter_context(measurable(aside / graph_file(graph, precision))) for graph, precision in variant.graphs.items()
+        }
+        visual, fusion = (open_files.enter_context(open_engine(files[graph])) for graph in GRAPHS)
         rows = (
             *visual_parity(visual_engine(trained.autoencoder.encoder), visual, tolerances=tolerances),
             *fusion_parity(fusion_engine(trained.fusion), fusion, tolerances=tolerances),
@@ -163,14 +170,45 @@ def _compare(trained: Checkpoint, aside: Path, variant: Variant, show: Callable[
 
 
 def _prove(
-    bundle: Bundle, precision: str, rows: tuple[ParityRow, ...], whisper: Path | None, show: Callable[[PrecisionProof], None]
+    root: Path, precision: str, rows: tuple[ParityRow, ...], whisper: Path | None, show: Callable[[PrecisionProof], None]
 ) -> PrecisionProof:
     """The rows measured against PyTorch itself, then those any machine can measure again; shown, and then held to their limits."""
-    found = verify(bundle, VerifyOptions(precision=precision, whisper=whisper))
+    with measurable_bundle(root, precision) as measured:
+        found = verify(Bundle.open(measured), VerifyOptions(precision=precision, whisper=whisper))
     proof = replace(found, rows=(*rows, *found.rows))
     show(proof)
     require_parity(proof.rows)
     return proof
+
+
+def _manifest(
+    trained: Checkpoint,
+    aside: Path,
+    name: str,
+    provenance: dict[str, Any],
+    whisper_sha256: str,
+    variants: Sequence[Variant],
+) -> Manifest:
+    contract = trained.contract.sound
+    graphs: dict[str, dict[str, GraphFile]] = {graph: {} for graph in GRAPHS}
+    for variant in variants:
+        for graph, report in variant.reports.items():
+            graphs[graph][variant.precision] = describe_graph(aside, graph, variant.precision, report)
+    return Manifest(
+        schema=SCHEMA,
+        id="",
+        name=name.removesuffix(".shortcast"),
+        files=(),
+        graphs=graphs,
+        variants={variant.precision: variant.graphs for variant in variants},
+        whisper=WhisperFile(contract.whisper, whisper_sha256, contract.compute_type, embedded=False),
+        target=trained.target,
+        quantile_levels=trained.fusion.config.quantile_levels,
+        intervals=trained.intervals,
+        window_chunks=trained.fusion.config.window,
+        card=trained.card,
+        provenance=provenance,
+    )
 
 
 def _provenance(checkpoint: Path, options: ExportOptions) -> dict[str, Any]:

@@ -15,20 +15,18 @@ from typing import Any
 
 import onnx
 import torch
-from onnx import helper, shape_inference
+from onnx import helper
 from torch import nn
 
 from ..errors import EngineError
 from ..models.convlstm import ConvLSTMEncoder
 from ..models.dual_transformer import DualTransformer
 from ..runtime.engines import TensorSpec
+from .lint import lint_graph
 from .torch_engine import fusion_specs, visual_specs
 
 OPSET = 18
 """From opset 23 on attention becomes an operator that not every backend runs; 18 to 22 are safe, and 18 is read by most."""
-
-FORBIDDEN = frozenset({"Attention", "If", "IsNaN", "Loop", "NonZero", "Scan", "Unique"})
-"""Operators that a TensorRT-family parser refuses, or that differ between backends on masked rows."""
 
 _EXAMPLE_BATCH, _EXAMPLE_CHUNKS = 2, 5
 
@@ -79,22 +77,16 @@ def export_fusion(fusion: DualTransformer, path: Path) -> ExportedGraph:
 
 
 def check_graph(model: onnx.ModelProto, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
-    """Checks a graph in full: well formed, every shape inferred, and the inputs and outputs that were promised.
+    """Checks a graph in full: sound for every backend (see `lint`), and with the inputs and outputs that were promised.
 
     Raises:
         EngineError: says what was expected and what the graph has.
     """
-    try:
-        onnx.checker.check_model(model, full_check=True)
-        inferred = shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    except (onnx.checker.ValidationError, shape_inference.InferenceError) as error:
-        raise EngineError(f"the exported graph is not valid ONNX: {error}") from error
-    opsets = {entry.domain: entry.version for entry in model.opset_import}
-    if opsets != {"": OPSET}:
-        raise EngineError(f"the exported graph: expected opset {OPSET} alone, got {opsets}")
-    _check_values("inputs", inferred.graph.input, inputs)
-    _check_values("outputs", inferred.graph.output, outputs)
-    _check_nodes(model)
+    faults = lint_graph(model)
+    if faults:
+        raise EngineError(f"the exported graph: {'; '.join(faults)}")
+    _check_values("inputs", model.graph.input, inputs)
+    _check_values("outputs", model.graph.output, outputs)
 
 
 def _export(
@@ -163,14 +155,3 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     tensor = value.type.tensor_type
     shape = tuple(dim.dim_param if dim.HasField("dim_param") else dim.dim_value for dim in tensor.shape.dim)
     return TensorSpec(value.name, helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, shape)
-
-
-def _check_nodes(model: onnx.ModelProto) -> None:
-    """TensorRT takes a uint8 tensor only straight into a Cast; see also `FORBIDDEN`."""
-    forbidden = {node.op_type for node in model.graph.node} & FORBIDDEN
-    if forbidden:
-        raise EngineError(f"the exported graph holds {', '.join(sorted(forbidden))}, which not every backend runs")
-    bytes_in = {value.name for value in model.graph.input if value.type.tensor_type.elem_type == onnx.TensorProto.UINT8}
-    misused = {node.op_type for node in model.graph.node if bytes_in & set(node.input)} - {"Cast"}
-    if misused:
-        raise EngineError(f"the exported graph feeds uint8 into {', '.join(sorted(misused))}; TensorRT takes it only into Cast")

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx
 
 from ..errors import GateError
-from ..runtime.bundle import GRAPHS, graph_file
+from ..runtime.bundle import GRAPHS, Bundle, graph_file
 from ..runtime.chunks import Chunk
 from ..runtime.engines import Tensors, open_engine
 from .calibration import Calibration
 from .drift import drift
 from .float16 import to_float16
+from .half_rounding import emulate_float16
 from .int8 import measure_speed, require_worthwhile, to_int8
 from .lint import require_sound_graph
+from .manifest import write_manifest
 from .ranges import measure_ranges
 
 DRIFT_CHUNKS = 200
@@ -92,5 +97,36 @@ def _int8(root: Path, graph: str, feeds: Sequence[Tensors]) -> dict[str, Any]:
 
 
 def _drift(root: Path, precision: str, chunks: Sequence[Chunk]) -> list[dict[str, Any]]:
-    with open_engine(root / graph_file("visual")) as reference, open_engine(root / graph_file("visual", precision)) as candidate:
+    with (
+        measurable(root / graph_file("visual", precision)) as file,
+        open_engine(file) as candidate,
+        open_engine(root / graph_file("visual")) as reference,
+    ):
         return [found.to_json() for found in drift(reference, candidate, chunks, steps=DRIFT_CHUNKS)]
+
+
+@contextmanager
+def measurable(graph: Path) -> Iterator[Path]:
+    """The graph as ONNX Runtime must run it on a CPU to show its errors: a float16 one with its rounding spelt out, any other as it is."""
+    with TemporaryDirectory() as folder:
+        if not graph.name.endswith(".fp16.onnx"):
+            yield graph
+            return
+        spelt_out = Path(folder) / graph.name
+        onnx.save(emulate_float16(onnx.load(graph)), spelt_out)
+        yield spelt_out
+
+
+@contextmanager
+def measurable_bundle(root: Path, precision: str) -> Iterator[Path]:
+    """The bundle with every graph of a precision as `measurable` has it: a copy, where that differs."""
+    if precision != "fp16":
+        yield root
+        return
+    with TemporaryDirectory() as folder:
+        copy = Path(shutil.copytree(root, Path(folder) / root.name.lstrip(".")))
+        for graph in GRAPHS:
+            with measurable(root / graph_file(graph, precision)) as file:
+                shutil.copyfile(file, copy / graph_file(graph, precision))
+        write_manifest(Bundle.open(root).manifest, copy)
+        yield copy
