@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,10 +29,26 @@ if TYPE_CHECKING:
 export_app = typer.Typer()
 
 
-@export_app.command(epilog="Example:\n\n  shortcast export my-model -o my-model.shortcast")
+class Compute(str, Enum):
+    """CTranslate2's types of computation."""
+
+    float32 = "float32"
+    float16 = "float16"
+    int8 = "int8"
+
+
+@export_app.command(
+    epilog="Examples:\n\n  shortcast export my-model -o my-model.shortcast\n\n"
+    "  shortcast export my-model -o my-model.shortcast --precision fp16 --clip clips/\n\n"
+    "  shortcast export my-model -o my-model.shortcast --whisper whisper-tiny.en/ --whisper-compute int8 --embed-whisper\n\n"
+    "  shortcast export --whisper whisper-tiny.en/ -o whisper-int8 --whisper-compute int8"
+)
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint directory.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle directory to make.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle (or Whisper) directory to make.", show_default=False)],
+    checkpoint: Annotated[Path | None, typer.Argument(help="A checkpoint directory.", show_default=False)] = None,
+    precision: Annotated[
+        list[Precision] | None, typer.Option(help="Precision to have beside fp32; may be repeated.", show_default="fp32 alone")
+    ] = None,
     golden: Annotated[Path | None, typer.Option(help="Clip whose first chunks become the golden data.", show_default="the sample")] = None,
     clip: Annotated[
         list[Path] | None,
@@ -40,25 +57,47 @@ def export(
             show_default="excerpts of the golden clip",
         ),
     ] = None,
-    precision: Annotated[
-        list[Precision] | None, typer.Option(help="Precision to have beside fp32; may be repeated.", show_default="fp32 alone")
+    whisper: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Whisper as a CTranslate2, Hugging Face or OpenAI directory; without a checkpoint it is converted and that is all.",
+            show_default="looked for",
+        ),
     ] = None,
-    whisper: WhisperOption = None,
+    whisper_compute: Annotated[
+        Compute | None, typer.Option(help="What Whisper computes in.", show_default="as in training; int8 without a checkpoint")
+    ] = None,
+    embed_whisper: Annotated[bool, typer.Option("--embed-whisper", help="Put Whisper's weights into the bundle.")] = False,
     force: ForceOption = False,
 ) -> None:
     """Export a checkpoint to a bundle and prove it equal to PyTorch; outside tolerance no bundle is left and the exit code is 3."""
+    if checkpoint is None:
+        _convert_whisper(whisper, output, whisper_compute or Compute.int8, force=force)
+        return
     from .export.exporter import ExportOptions, export_bundle
+    from .export.sound import SoundOptions
 
     options = ExportOptions(
         golden_clip=golden or Path(__file__).parent / "samples" / "sample.mp4",
         clips=tuple(clip or ()),
         reduced=tuple(dict.fromkeys(one.value for one in precision or () if one is not Precision.fp32)),
-        whisper=whisper,
+        sound=SoundOptions(whisper, whisper_compute.value if whisper_compute else None, embed_whisper),
         force=force,
         command=shlex.join(["shortcast", *sys.argv[1:]]),
     )
     export_bundle(checkpoint, output, options, say=say, show=_show_proof)
     say(f"wrote {output}")
+
+
+def _convert_whisper(source: Path | None, output: Path, compute: Compute, *, force: bool) -> None:
+    if source is None:
+        raise typer.BadParameter("give a checkpoint directory, or --whisper SOURCE to convert a Whisper alone", param_hint="CHECKPOINT")
+    from .export.whisper import convert_whisper
+
+    say(f"converting {source}")
+    made = convert_whisper(source, output, compute=compute.value, force=force)
+    say(f"wrote {output}: {made.compute}, {made.bytes:,} bytes, sha256 {made.sha256[:16]}…")
 
 
 def _show_proof(proof: PrecisionProof) -> None:

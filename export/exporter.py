@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -33,12 +33,12 @@ from ..runtime.parity import ParityRow, require_parity
 from ..runtime.proof import PrecisionProof
 from ..runtime.tolerances import TOLERANCES
 from ..runtime.verify import VerifyOptions, verify
-from ..runtime.whisper import SoundEncoder, resolve_whisper
 from .manifest import describe_graph, write_manifest
 from .onnx import export_fusion, export_visual
 from .parity import SAME_MACHINE, fusion_parity, visual_parity
 from .proof_clips import ClipChoice, choose_clips
 from .recording import calibrate, record
+from .sound import SoundOptions, choose_sound
 from .torch_engine import fusion_engine, visual_engine
 from .variants import Variant, make_variant, measurable, measurable_bundle
 
@@ -56,8 +56,8 @@ class ExportOptions:
     """Media files, or folders of them, on which decisions are compared and ranges measured; none takes excerpts of the golden clip."""
     reduced: tuple[str, ...] = ()
     """Precisions to make beside float32: `fp16`, `int8`."""
-    whisper: Path | None = None
-    """A directory with the Whisper weights; None looks in the usual places."""
+    sound: SoundOptions = field(default_factory=SoundOptions)
+    """Which Whisper the bundle hears with."""
     force: bool = False
     """Replace a bundle that is there."""
     command: str = ""
@@ -93,28 +93,27 @@ def export_bundle(
     if out.exists() and not options.force:
         raise BundleError(f"{out} exists; give --force to replace it")
     trained = load_checkpoint(checkpoint)
-    weights = resolve_whisper(trained.contract.sound.whisper, explicit=options.whisper)
-    sound = SoundEncoder(weights, trained.contract.sound)
     clips = choose_clips(options.clips) if options.clips else ClipChoice((), ())
     with _written_aside(out) as aside:
+        sound = choose_sound(trained.contract, options.sound, options.golden_clip, aside)
         say("exporting graphs to ONNX")
         _export_graphs(trained, aside)
         say("recording golden data and proof clips")
-        recorded = record(trained, sound, options.golden_clip, clips.proof, aside)
+        recorded = record(trained, sound.reference, options.golden_clip, clips.proof, aside)
         variants = [FULL_PRECISION]
         if options.reduced:
-            calibration = calibrate(trained, sound, clips.calibration, recorded, aside)
+            calibration = calibrate(trained, sound.reference, clips.calibration, recorded, aside)
             for precision in options.reduced:
                 say(f"making the {precision} graphs")
                 chunks = [chunk for clip in recorded for chunk in clip.chunks]
                 variants.append(make_variant(aside, precision, calibration, chunks, say=say))
         say("comparing every output with PyTorch")
-        rows = {variant.precision: _compare(trained, aside, variant, show) for variant in variants}
+        rows = {variant.precision: (*_compare(trained, aside, variant, show), *sound.rows) for variant in variants}
         _write_json(aside / CONTRACT, trained.contract.to_json())
-        manifest = _manifest(trained, aside, out.name, _provenance(checkpoint, options), weights.sha256(), variants)
+        manifest = _manifest(trained, aside, out.name, _provenance(checkpoint, options), sound.file, variants)
         write_manifest(manifest, aside)
         say("verifying the bundle as another machine would")
-        proofs = [_prove(aside, precision, rows[precision], options.whisper, show) for precision in rows]
+        proofs = [_prove(aside, precision, rows[precision], sound.explicit, show) for precision in rows]
         _write_json(aside / PARITY_REPORT, {"reference": "PyTorch float32", "proofs": [proof.to_json() for proof in proofs]})
         write_manifest(manifest, aside)
         Bundle.open(aside)
@@ -186,10 +185,9 @@ def _manifest(
     aside: Path,
     name: str,
     provenance: dict[str, Any],
-    whisper_sha256: str,
+    whisper: WhisperFile,
     variants: Sequence[Variant],
 ) -> Manifest:
-    contract = trained.contract.sound
     graphs: dict[str, dict[str, GraphFile]] = {graph: {} for graph in GRAPHS}
     for variant in variants:
         for graph, report in variant.reports.items():
@@ -201,7 +199,7 @@ def _manifest(
         files=(),
         graphs=graphs,
         variants={variant.precision: variant.graphs for variant in variants},
-        whisper=WhisperFile(contract.whisper, whisper_sha256, contract.compute_type, embedded=False),
+        whisper=whisper,
         target=trained.target,
         quantile_levels=trained.fusion.config.quantile_levels,
         intervals=trained.intervals,

@@ -17,7 +17,7 @@ from .history import fold, fusion_feeds
 from .parity import ParityRow, Tolerance, compare_tensors
 from .proof import ProofClip, StageError
 from .scorer import Scorer
-from .tolerances import TOLERANCES
+from .tolerances import decision_gate
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class ProofRun:
     def __init__(self, bundle: Bundle, *, precision: str, backend: str, device: str, whisper: Path | None) -> None:
         """Scores the clips; see `Scorer` for the arguments and what it raises."""
         self._bundle = bundle
-        self._gate = TOLERANCES[precision].decision
+        self.gate = decision_gate(precision, bundle.manifest.whisper.compute_type)
         self._clips = bundle.proof_clips()
         with Scorer(bundle, precision=precision, backend=backend, device=device, whisper=whisper) as scorer:
             self._said = [_score_clip(scorer, bundle.path / clip.file, clip) for clip in self._clips]
@@ -55,7 +55,7 @@ class ProofRun:
 
     def rows(self) -> Iterator[ParityRow]:
         """Stream equals batch: every score of every clip, against the reference over the whole clip at once."""
-        tolerance = {"score": Tolerance(self._gate.score, 0.0, self._gate.reason)}
+        tolerance = {"score": Tolerance(self.gate.score, 0.0, self.gate.reason)}
         for clip, said in zip(self._clips, self._said, strict=True):
             expected = {"score": clip.z.astype(np.float64)}
             yield from compare_tensors(f"stream equals batch, {clip.file}", expected, {"score": np.array(said.z)}, tolerance)

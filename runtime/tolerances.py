@@ -79,3 +79,11 @@ INT8 = Tolerances(
 )
 TOLERANCES = {"fp32": FLOAT32, "fp16": FLOAT16, "int8": INT8}
 """By precision, for every backend."""
+
+_BY_COMPUTE_TYPE = {"float32": "fp32", "float16": "fp16"}
+
+
+def decision_gate(precision: str, compute_type: str) -> DecisionGate:
+    """The gate for graphs in a precision and a Whisper computed in one of CTranslate2's types: the wider of the two."""
+    heard = _BY_COMPUTE_TYPE.get(compute_type, "int8")
+    return max((TOLERANCES[precision].decision, TOLERANCES[heard].decision), key=lambda gate: gate.score)

@@ -15,7 +15,7 @@ from ..errors import WeightsError
 from .contract import ENCODER_FRAME_SAMPLES, SAMPLE_RATE_HZ, SoundContract
 from .features import encoder_frame_mask, log_mel
 
-_MODEL_FILE = "model.bin"
+MODEL_FILE = "model.bin"
 _READ_BYTES = 1 << 20
 
 
@@ -29,7 +29,7 @@ class WhisperWeights:
     def sha256(self) -> str:
         """SHA-256 of `model.bin`."""
         digest = hashlib.sha256()
-        with (self.path / _MODEL_FILE).open("rb") as file:
+        with (self.path / MODEL_FILE).open("rb") as file:
             while block := file.read(_READ_BYTES):
                 digest.update(block)
         return digest.hexdigest()
@@ -47,10 +47,10 @@ def resolve_whisper(model: str, *, explicit: Path | None = None, bundled: Path |
         WeightsError: none of these places holds the model.
     """
     if explicit is not None:
-        if not (explicit / _MODEL_FILE).is_file():
-            raise WeightsError(f"{explicit} holds no {_MODEL_FILE}: expected a Whisper model in CTranslate2 form")
+        if not (explicit / MODEL_FILE).is_file():
+            raise WeightsError(f"{explicit} holds no {MODEL_FILE}: expected a Whisper model in CTranslate2 form")
         return WhisperWeights(explicit, "given by the user")
-    if bundled is not None and (bundled / _MODEL_FILE).is_file():
+    if bundled is not None and (bundled / MODEL_FILE).is_file():
         return WhisperWeights(bundled, "the bundle")
     return find_whisper(model) or _download(model)
 
@@ -105,7 +105,7 @@ class SoundEncoder:
         """
         if contract.whisper_sha256 and (found := weights.sha256()) != contract.whisper_sha256:
             raise WeightsError(
-                f"{weights.path / _MODEL_FILE} is not the Whisper {contract.whisper} this model was trained with: "
+                f"{weights.path / MODEL_FILE} is not the Whisper {contract.whisper} this model was trained with: "
                 f"expected sha256 {contract.whisper_sha256[:12]}…, got {found[:12]}…"
             )
         self._contract = contract
