@@ -76,7 +76,7 @@ def fusion_parity(reference: Engine, candidate: Engine, *, tolerances: Tolerance
     rows = list(_signature_rows("fusion", reference, candidate))
     if not all(row.passed for row in rows):
         return rows
-    allowed = {spec.name: tolerances.of(spec.name) for spec in reference.outputs}
+    allowed = tolerances.of(spec.name for spec in reference.outputs)
     for name, feeds in _fusion_cases(reference.inputs):
         rows += compare_tensors(f"fusion, {name}", reference.run(feeds), candidate.run(feeds), allowed)
     return rows
@@ -96,7 +96,7 @@ def _signature(spec: TensorSpec) -> tuple[str, str, tuple[int | None, ...]]:
 
 def _forced_rows(reference: Engine, candidate: Engine, tolerances: Tolerances) -> Iterator[ParityRow]:
     rng = np.random.default_rng(_SEED)
-    allowed = {spec.name: tolerances.of(spec.name) for spec in reference.outputs}
+    allowed = tolerances.of(spec.name for spec in reference.outputs)
     for batch in BATCHES_VISUAL:
         for kind in ("random", "smooth"):
             state = _initial_state(reference, batch)
@@ -118,7 +118,7 @@ def _free_rows(reference: Engine, candidate: Engine, tolerances: Tolerances) -> 
     )
     allowed = {
         name: _loosened(tolerance, float(np.abs(expected[name].astype(np.float64) - wandered[name]).max()))
-        for name, tolerance in ((spec.name, tolerances.of(spec.name)) for spec in reference.outputs)
+        for name, tolerance in tolerances.of(spec.name for spec in reference.outputs).items()
     }
     return compare_tensors(f"visual, free run of {FREE_CHUNKS} chunks", expected, found, allowed)
 

@@ -20,13 +20,17 @@ from .calibration import Calibration
 from .drift import drift
 from .float16 import to_float16
 from .half_rounding import emulate_float16
-from .int8 import measure_speed, require_worthwhile, to_int8
+from .int8 import to_int8
 from .lint import require_sound_graph
 from .manifest import write_manifest
 from .ranges import measure_ranges
+from .speed import measure_speed, require_worthwhile
 
 DRIFT_CHUNKS = 200
 """Nearly seven minutes of video: an error that adds up has shown by then."""
+
+SPEED_RUNS, SPEED_ROUNDS = 8, 20
+"""Of each graph on calibration data, in turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +95,8 @@ def _int8(root: Path, graph: str, feeds: Sequence[Tensors]) -> dict[str, Any]:
     source, made = root / graph_file(graph), root / graph_file(graph, "int8")
     report = to_int8(source, made, feeds)
     require_sound_graph(made, precision="int8")
-    speed = measure_speed(source, made, feeds)
-    require_worthwhile(speed)
+    speed = measure_speed(source, made, feeds[:SPEED_RUNS], rounds=SPEED_ROUNDS)
+    require_worthwhile(speed, what=f"the int8 {graph} graph")
     return {"conversion": report.to_json(), "speed": speed.to_json(), "calibration_runs": len(feeds)}
 
 

@@ -114,12 +114,12 @@ def _verify_visual(engine: Engine, golden: Golden, allowed: Tolerances) -> Itera
         if chunk.has_pictures:
             reference = {"embedding": golden.visual[k : k + 1], **{f"{name}_out": x[k : k + 1] for name, x in golden.states.items()}}
             outputs = engine.run(_visual_feeds([chunk], golden.state_before(k)))
-            yield from compare_tensors(f"golden visual, chunk {k}", reference, outputs, {name: allowed.of(name) for name in names})
+            yield from compare_tensors(f"golden visual, chunk {k}", reference, outputs, allowed.of(names))
 
 
 def _verify_fusion(engine: Engine, golden: Golden, window: int | None, allowed: Tolerances) -> Iterator[ParityRow]:
     """The first chunk, the first two, ... the whole clip: the last row of each must be the reference's."""
-    tolerances = {name: allowed.of(name) for name in golden.fusion if name != "chunk_weights"}
+    tolerances = allowed.of(name for name in golden.fusion if name != "chunk_weights")
     for k in range(len(golden.chunks)):
         outputs = {name: values[0, -1:] for name, values in engine.run(golden.fusion_feeds(k + 1, window)).items()}
         reference = {name: values[k : k + 1] for name, values in golden.fusion.items()}
