@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,9 +25,23 @@ from .cli_options import (
 from .terminal import console, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .display import StageBars
+    from .export.exporter import ExportOptions
+    from .export.tensorrt import BuildOptions
+    from .export.trt_build import BuildProgress
     from .runtime.proof import PrecisionProof
 
 export_app = typer.Typer()
+
+
+class Target(str, Enum):
+    """What graphs are compiled for."""
+
+    onnx = "onnx"
+    tensorrt = "tensorrt"
+    tensorrt_rtx = "tensorrt-rtx"
 
 
 class Compute(str, Enum):
@@ -41,13 +56,31 @@ class Compute(str, Enum):
     epilog="Examples:\n\n  shortcast export my-model -o my-model.shortcast\n\n"
     "  shortcast export my-model -o my-model.shortcast --precision fp16 --clip clips/\n\n"
     "  shortcast export my-model -o my-model.shortcast --whisper whisper-tiny.en/ --whisper-compute int8 --embed-whisper\n\n"
+    "  shortcast export my-model -o my-model.shortcast --target tensorrt-rtx --compute-capability 8.6 --compute-capability 8.9\n\n"
+    "  shortcast export --engines-only my-model.shortcast --target tensorrt\n\n"
     "  shortcast export --whisper whisper-tiny.en/ -o whisper-int8 --whisper-compute int8"
 )
 def export(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle (or Whisper) directory to make.", show_default=False)],
     checkpoint: Annotated[Path | None, typer.Argument(help="A checkpoint directory.", show_default=False)] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The bundle (or Whisper) directory to make.", show_default=False)
+    ] = None,
     precision: Annotated[
-        list[Precision] | None, typer.Option(help="Precision to have beside fp32; may be repeated.", show_default="fp32 alone")
+        list[Precision] | None,
+        typer.Option(help="Precision to have beside fp32; may be repeated.", show_default="fp32 alone; fp16 for an engine target"),
+    ] = None,
+    target: Annotated[Target, typer.Option(help="Also compile engines: for this machine's GPU, or ahead of time.")] = Target.onnx,
+    compute_capability: Annotated[
+        list[str] | None,
+        typer.Option(help="GPU generation for tensorrt-rtx, such as 8.6; may be repeated.", show_default="8.0 8.6 8.9 12.0"),
+    ] = None,
+    max_batch: Annotated[int, typer.Option(min=1, help="Most clips in one engine call.")] = 8,
+    workspace: Annotated[
+        int | None, typer.Option(min=1, metavar="MIB", help="Most scratch memory of an engine.", show_default="the GPU's")
+    ] = None,
+    timing_cache: Annotated[Path | None, typer.Option(help="Kernel timings to read and write, for tensorrt.", show_default=False)] = None,
+    engines_only: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Build a bundle's engines again, and nothing else.", show_default=False)
     ] = None,
     golden: Annotated[Path | None, typer.Option(help="Clip whose first chunks become the golden data.", show_default="the sample")] = None,
     clip: Annotated[
@@ -72,22 +105,89 @@ def export(
     force: ForceOption = False,
 ) -> None:
     """Export a checkpoint to a bundle and prove it equal to PyTorch; outside tolerance no bundle is left and the exit code is 3."""
-    if checkpoint is None:
+    chosen = [one.value for one in precision or ()]
+    engines = None if target is Target.onnx else EngineChoice(target.value, compute_capability, max_batch, workspace, timing_cache)
+    if engines_only is not None:
+        _rebuild_engines(engines_only, engines, chosen)
+    elif output is None:
+        raise typer.BadParameter("say what to make with -o, or give --engines-only BUNDLE", param_hint="--output")
+    elif checkpoint is None:
         _convert_whisper(whisper, output, whisper_compute or Compute.int8, force=force)
-        return
-    from .export.exporter import ExportOptions, export_bundle
-    from .export.sound import SoundOptions
+    else:
+        from .export.exporter import ExportOptions
+        from .export.sound import SoundOptions
 
-    options = ExportOptions(
-        golden_clip=golden or Path(__file__).parent / "samples" / "sample.mp4",
-        clips=tuple(clip or ()),
-        reduced=tuple(dict.fromkeys(one.value for one in precision or () if one is not Precision.fp32)),
-        sound=SoundOptions(whisper, whisper_compute.value if whisper_compute else None, embed_whisper),
-        force=force,
-        command=shlex.join(["shortcast", *sys.argv[1:]]),
-    )
-    export_bundle(checkpoint, output, options, say=say, show=_show_proof)
+        if engines and not chosen:
+            chosen = ["fp16"]
+        options = ExportOptions(
+            golden_clip=golden or Path(__file__).parent / "samples" / "sample.mp4",
+            clips=tuple(clip or ()),
+            reduced=tuple(dict.fromkeys(one for one in chosen if one != "fp32")),
+            sound=SoundOptions(whisper, whisper_compute.value if whisper_compute else None, embed_whisper),
+            engines=engines.build_options(chosen) if engines else None,
+            force=force,
+            command=shlex.join(["shortcast", *sys.argv[1:]]),
+        )
+        _export_bundle(checkpoint, output, options)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """What was asked for of engines."""
+
+    target: str
+    compute_capabilities: list[str] | None
+    max_batch: int
+    workspace_mib: int | None
+    timing_cache: Path | None
+
+    def build_options(self, precisions: list[str]) -> BuildOptions:
+        """As the builder wants it; engines are float16 where that is among the precisions asked for."""
+        from .export.tensorrt import DEFAULT_PROFILES, BuildOptions
+        from .runtime.engine_record import DimRange, Profile
+
+        if precisions and not set(precisions) & {"fp32", "fp16"}:
+            raise typer.BadParameter("int8 graphs are for ONNX Runtime; engines are fp16 or fp32", param_hint="--precision")
+        (profile,) = DEFAULT_PROFILES
+        dims = [DimRange("batch", 1, 1, self.max_batch), *(dim for dim in profile.dims if dim.dim != "batch")]
+        return BuildOptions(
+            target=self.target,
+            precision="fp16" if "fp16" in precisions else "fp32",
+            profiles=(Profile(tuple(dims)),),
+            workspace_bytes=self.workspace_mib * 2**20 if self.workspace_mib else None,
+            compute_capabilities=tuple(self.compute_capabilities) if self.compute_capabilities else None,
+            timing_cache=self.timing_cache,
+        )
+
+
+def _export_bundle(checkpoint: Path, output: Path, options: ExportOptions) -> None:
+    from .display import StageBars
+    from .export.exporter import export_bundle
+
+    with StageBars() as bars:
+        export_bundle(checkpoint, output, options, say=say, show=_show_proof, progress=_engine_bars(bars))
     say(f"wrote {output}")
+
+
+def _rebuild_engines(bundle: Path, engines: EngineChoice | None, precisions: list[str]) -> None:
+    from .display import StageBars
+    from .export.engines import rebuild_engines
+    from .runtime.bundle import Bundle
+
+    if engines is None:
+        raise typer.BadParameter("--engines-only builds for tensorrt or tensorrt-rtx: say which", param_hint="--target")
+    held = list(Bundle.open(bundle).manifest.variants)
+    options = engines.build_options(precisions or [one for one in held if one != "int8"])
+    with StageBars() as bars:
+        rebuild_engines(bundle, options, say=say, progress=_engine_bars(bars))
+    say(f"wrote {bundle}")
+
+
+def _engine_bars(bars: StageBars) -> Callable[[str, BuildProgress], None]:
+    def show(graph: str, now: BuildProgress) -> None:
+        bars.advance(f"{graph} engine", round(100 * now.fraction), 100, now.step)
+
+    return show
 
 
 def _convert_whisper(source: Path | None, output: Path, compute: Compute, *, force: bool) -> None:

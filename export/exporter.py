@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -33,13 +31,17 @@ from ..runtime.parity import ParityRow, require_parity
 from ..runtime.proof import PrecisionProof
 from ..runtime.tolerances import TOLERANCES
 from ..runtime.verify import VerifyOptions, verify
+from .aside import written_aside
+from .engines import build_engines, require_target
 from .manifest import describe_graph, write_manifest
 from .onnx import export_fusion, export_visual
 from .parity import SAME_MACHINE, fusion_parity, visual_parity
 from .proof_clips import ClipChoice, choose_clips
 from .recording import calibrate, record
 from .sound import SoundOptions, choose_sound
+from .tensorrt import BuildOptions
 from .torch_engine import fusion_engine, visual_engine
+from .trt_build import BuildProgress
 from .variants import Variant, make_variant, measurable, measurable_bundle
 
 FULL_PRECISION = Variant("fp32", dict.fromkeys(GRAPHS, "fp32"), {graph: {} for graph in GRAPHS})
@@ -58,6 +60,8 @@ class ExportOptions:
     """Precisions to make beside float32: `fp16`, `int8`."""
     sound: SoundOptions = field(default_factory=SoundOptions)
     """Which Whisper the bundle hears with."""
+    engines: BuildOptions | None = None
+    """Engines to build; None builds none."""
     force: bool = False
     """Replace a bundle that is there."""
     command: str = ""
@@ -71,6 +75,7 @@ def export_bundle(
     *,
     say: Callable[[str], None] = lambda _: None,
     show: Callable[[PrecisionProof], None] = lambda _: None,
+    progress: Callable[[str, BuildProgress], None] = lambda _, __: None,
 ) -> list[PrecisionProof]:
     """Exports a checkpoint to a bundle that has proved itself equal to PyTorch.
 
@@ -80,6 +85,7 @@ def export_bundle(
         options: see `ExportOptions`.
         say: called with the name of each step as it begins.
         show: called with what each precision's proof came to, also where that fails.
+        progress: called as each engine's build goes on, with the graph's name.
 
     Returns:
         A proof for each precision, all of them passed.
@@ -88,13 +94,16 @@ def export_bundle(
         BundleError: `out` exists and `force` is not given, or cannot be written.
         CheckpointError: the checkpoint cannot be read.
         MediaError, WeightsError: a clip or the Whisper weights cannot be used.
-        GateError, ParityError: a graph is not what was asked for, or an output is outside its tolerance; no bundle is left.
+        EngineError: engines cannot be built here.
+        GateError, ParityError: a graph or engine is not what was asked for, or an output is outside its tolerance; no bundle is left.
     """
     if out.exists() and not options.force:
         raise BundleError(f"{out} exists; give --force to replace it")
+    if options.engines:
+        require_target(options.engines.target)
     trained = load_checkpoint(checkpoint)
     clips = choose_clips(options.clips) if options.clips else ClipChoice((), ())
-    with _written_aside(out) as aside:
+    with written_aside(out) as aside:
         sound = choose_sound(trained.contract, options.sound, options.golden_clip, aside)
         say("exporting graphs to ONNX")
         _export_graphs(trained, aside)
@@ -116,28 +125,12 @@ def export_bundle(
         proofs = [_prove(aside, precision, rows[precision], sound.explicit, show) for precision in rows]
         _write_json(aside / PARITY_REPORT, {"reference": "PyTorch float32", "proofs": [proof.to_json() for proof in proofs]})
         write_manifest(manifest, aside)
+        if options.engines:
+            for engine in build_engines(aside, options.engines, progress=progress):
+                say(f"built the {engine.key.precision} {engine.key.graph} engine: {engine.attestation}")
+            write_manifest(manifest, aside)
         Bundle.open(aside)
     return proofs
-
-
-@contextmanager
-def _written_aside(out: Path) -> Iterator[Path]:
-    """A scratch directory beside `out` that takes its place at the end, or vanishes."""
-    aside = out.with_name(f".{out.name}.writing-{os.getpid()}")
-    old = out.with_name(f".{out.name}.old-{os.getpid()}")
-    try:
-        aside.mkdir(parents=True)
-        yield aside
-        if out.exists():
-            out.rename(old)
-        aside.rename(out)
-    except OSError as error:
-        raise BundleError(f"{out} cannot be written: {error}") from error
-    finally:
-        if old.exists() and not out.exists():
-            old.rename(out)  # cut off between the two renames: what was there comes back
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _export_graphs(trained: Checkpoint, aside: Path) -> None:

@@ -24,6 +24,8 @@ from typing import Any
 
 from ..errors import BundleError, DataError
 from .contract import Contract, SoundContract
+from .engine_cache import RECORD, read_record
+from .engine_record import EngineRecord
 from .engines import TensorSpec
 from .intervals import ConformalIntervals
 from .proof import PrecisionProof, ProofClip, load_proof_clips
@@ -38,6 +40,7 @@ GOLDEN_CLIP = f"{CLIPS}000.mp4"
 """The first proof clip: the golden data were made from it."""
 PROOF_CLIPS = "golden/clips.npz"
 WHISPER = "whisper"
+ENGINES = "engines"
 PARITY_REPORT = "reports/parity.json"
 GRAPHS = ("visual", "fusion")
 
@@ -245,6 +248,13 @@ class Bundle:
     def proof_clips(self) -> tuple[ProofClip, ...]:
         """The clips decisions are compared on, with the reference's answers."""
         return load_proof_clips(self.path / PROOF_CLIPS)
+
+    def engines(self) -> Iterator[tuple[str, EngineRecord]]:
+        """Every engine: its folder, relative to the bundle, and what it was built from and for."""
+        for file in self.manifest.files:
+            if file.path.startswith(f"{ENGINES}/") and file.path.endswith(f"/{RECORD}"):
+                folder = file.path.removesuffix(f"/{RECORD}")
+                yield folder, read_record(self.path / folder)
 
     def parity_report(self) -> dict[str, PrecisionProof]:
         """What the export measured against PyTorch, by precision."""
