@@ -29,7 +29,7 @@ smoke: venv  ## Build the wheel, install it with no extras in a fresh environmen
 demo-bundle: venv  ## Train and export the demo bundle again (most of an hour on two cores).
 	PATH=$(CURDIR)/$(BIN):$$PATH samples/make_demo_bundle.sh
 
-paper: venv  ## Make the figures of docs/results.md again (many hours on two cores; SHORTCAST_PAPER names the work folder).
+paper: venv  ## Make the figures of docs/results.md again (93 minutes on two cores; SHORTCAST_PAPER names the work folder).
 	PATH=$(CURDIR)/$(BIN):$$PATH samples/make_paper.sh
 
 sample: venv  ## Make the sample clip again (needs a Debian machine).

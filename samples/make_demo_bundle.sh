@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes samples/demo.shortcast again: the model of docs/results.md, exported. Where `make paper` has been run its model is taken; else
-# that model alone is trained, without what it is compared with: most of an hour on two cores. Everything random follows from the seeds;
+# that model alone is trained, without what it is compared with: about 25 minutes on two cores. Everything random follows from the seeds;
 # interrupted, it goes on where it stopped. SHORTCAST_PAPER names another work folder than build/paper. Run it with shortcast installed
 # for development.
 set -euo pipefail

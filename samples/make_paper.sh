@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the figures of docs/results.md again: synthetic clips, training with every baseline and ablation, evaluation, tables.
-# Many hours on two cores, most of them for r3d_18 and swin3d_t. What is done is not done again; interrupted, it goes on where it
+# 93 minutes on two cores, an hour of it for r3d_18 and swin3d_t. What is done is not done again; interrupted, it goes on where it
 # stopped. SHORTCAST_PAPER names another work folder than build/paper. Run it with shortcast installed for development.
 set -euo pipefail
 cd "$(dirname "$0")/.."
