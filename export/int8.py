@@ -28,6 +28,10 @@ REDUCED_RANGE = True
 """Weights in 7 bits. AVX2 adds pairs of uint8 * int8 products in 16 bits, which full weights overflow without a word; a CPU with VNNI does
 not, but a bundle does not know which CPU it will meet. It costs no time, and an eighth more error."""
 
+FEW_CHANNELS = 4
+"""A convolution that reads no more channels than this stays float32: the stem, which reads colours. Its kernel is no faster in int8, and
+alone it brings as much error as all others together."""
+
 _OPS = ["Conv", "Gemm", "MatMul"]
 
 
@@ -67,12 +71,12 @@ def to_int8(graph: Path, out: Path, feeds: Sequence[Tensors]) -> Int8Report:
     if not feeds:
         raise EngineError("int8 needs calibration data, and there is none; give a calibration clip that decodes")
     model = _named(load_graph(graph))
-    outputs = heads(model)
-    made = _quantised(model, sorted(outputs), feeds)
-    report = _report(made, model, outputs, len(feeds))
+    reasons = {**_stems(model), **{name: head_reason(output) for name, output in heads(model).items()}}
+    made = _quantised(model, sorted(reasons), feeds)
+    report = _report(made, model, reasons, len(feeds))
     if not report.quantised:
         raise GateError(
-            f"no node of {graph.name} could be quantised: expected a Conv, Gemm or MatMul that is no head; use --precision fp32"
+            f"no node of {graph.name} could be quantised: expected a Conv, Gemm or MatMul that is no head or stem; use --precision fp32"
         )
     try:
         out.write_bytes(made.SerializeToString(deterministic=True))
@@ -96,6 +100,15 @@ def _named(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in model.graph.node:
         node.name = node_name(node)
     return model
+
+
+def _stems(model: onnx.ModelProto) -> dict[str, str]:
+    """By node, why it stays float32: the convolutions over few channels."""
+    shapes = {constant.name: tuple(constant.dims) for constant in model.graph.initializer}
+    channels = {
+        node_name(node): shapes[node.input[1]][1] for node in compute_nodes(model) if node.op_type == "Conv" and node.input[1] in shapes
+    }
+    return {name: f"it reads {count} channels, where int8 saves no time" for name, count in channels.items() if count <= FEW_CHANNELS}
 
 
 def _quantised(model: onnx.ModelProto, exclude: Sequence[str], feeds: Sequence[Tensors]) -> onnx.ModelProto:
@@ -124,13 +137,13 @@ def _quantised(model: onnx.ModelProto, exclude: Sequence[str], feeds: Sequence[T
     return made
 
 
-def _report(made: onnx.ModelProto, source: onnx.ModelProto, outputs: Mapping[str, str], runs: int) -> Int8Report:
+def _report(made: onnx.ModelProto, source: onnx.ModelProto, reasons: Mapping[str, str], runs: int) -> Int8Report:
     scaled = {output for node in made.graph.node if node.op_type == "DequantizeLinear" for output in node.output}
     quantised = {node_name(node) for node in compute_nodes(made) if set(node.input[:2]) <= scaled}
     nodes = compute_nodes(source)
     return Int8Report(
         quantised=tuple(node_name(node) for node in nodes if node_name(node) in quantised),
-        kept=tuple(KeptNode(node_name(node), node.op_type, _reason(node, outputs)) for node in nodes if node_name(node) not in quantised),
+        kept=tuple(KeptNode(node_name(node), node.op_type, _reason(node, reasons)) for node in nodes if node_name(node) not in quantised),
         activations=ACTIVATIONS,
         weights=WEIGHTS,
         per_channel=PER_CHANNEL,
@@ -140,6 +153,5 @@ def _report(made: onnx.ModelProto, source: onnx.ModelProto, outputs: Mapping[str
     )
 
 
-def _reason(node: onnx.NodeProto, outputs: Mapping[str, str]) -> str:
-    name = node_name(node)
-    return head_reason(outputs[name]) if name in outputs else f"the quantizer left the {node.op_type} as it was"
+def _reason(node: onnx.NodeProto, reasons: Mapping[str, str]) -> str:
+    return reasons.get(node_name(node), f"the quantizer left the {node.op_type} as it was")

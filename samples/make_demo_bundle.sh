@@ -13,4 +13,4 @@ if [ ! -e "$work/trained" ]; then
     shortcast train "$clips" -o "$work/model" --force --seed 7 --epochs-autoencoder 16 --chunks-per-epoch 400 \
         --source "1,600 synthetic clips made by 'shortcast data synth --seed 7': it shows how shortcast works and knows nothing of real videos"
 fi
-shortcast export "$work/model" -o samples/demo.shortcast --golden samples/sample.mp4 --force
+shortcast export "$work/model" -o samples/demo.shortcast --golden samples/sample.mp4 --precision fp16 --precision int8 --clip "$work/clips" --force

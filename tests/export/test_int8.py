@@ -16,15 +16,15 @@ from shortcast.runtime.engines import Tensors, open_engine
 from shortcast.runtime.golden import load_golden
 
 
-def graph_file(folder: Path, *, heads_only: bool = False, name: str = "product") -> Path:
-    """x uint8 (batch, 3, 6, 6) -> Cast, Conv, Relu, flat, MatMul, Softmax, and a MatMul as head."""
+def graph_file(folder: Path, *, heads_only: bool = False, name: str = "product", channels: int = 6) -> Path:
+    """x uint8 (batch, channels, 6, 6) -> Cast, Conv, Relu, flat, MatMul, Softmax, and a MatMul as head."""
     rng = np.random.default_rng(0)
     weights: dict[str, NDArray[Any]] = {
-        "w0": rng.normal(size=(4, 3, 3, 3)).astype(np.float32),
+        "w0": rng.normal(size=(4, channels, 3, 3)).astype(np.float32),
         "b0": rng.normal(size=4).astype(np.float32),
         "flat": np.array([0, -1], np.int64),
         "w1": (1e-3 * rng.normal(size=(64, 8))).astype(np.float32),
-        "w2": rng.normal(size=(108 if heads_only else 8, 2)).astype(np.float32),
+        "w2": rng.normal(size=(36 * channels if heads_only else 8, 2)).astype(np.float32),
     }
     cast = [helper.make_node("Cast", ["x"], ["a"], "cast", to=TensorProto.FLOAT)]
     body = [
@@ -39,7 +39,7 @@ def graph_file(folder: Path, *, heads_only: bool = False, name: str = "product")
     graph = helper.make_graph(
         cast + (short if heads_only else body),
         "network",
-        [helper.make_tensor_value_info("x", TensorProto.UINT8, ["batch", 3, 6, 6])],
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, ["batch", channels, 6, 6])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])],
         [numpy_helper.from_array(values, key) for key, values in weights.items()],
     )
@@ -48,8 +48,8 @@ def graph_file(folder: Path, *, heads_only: bool = False, name: str = "product")
     return path
 
 
-def fed(batch: int) -> Tensors:
-    return {"x": np.random.default_rng(batch).integers(0, 256, (batch, 3, 6, 6), dtype=np.uint8)}
+def fed(batch: int, channels: int = 6) -> Tensors:
+    return {"x": np.random.default_rng(batch).integers(0, 256, (batch, channels, 6, 6), dtype=np.uint8)}
 
 
 def run(path: Path, feeds: Tensors) -> Tensors:
@@ -62,9 +62,15 @@ def test_products_are_quantised_and_the_head_is_not(tmp_path: Path) -> None:
     assert report.quantised == ("conv", "product")
     assert [(node.name, node.reason) for node in report.kept] == [("head", "a head, the last product before y")]
     assert report.calibration_runs == 2
-    assert report.weight_bytes["int8"] >= 4 * 27 + 64 * 8
+    assert report.weight_bytes["int8"] >= 4 * 54 + 64 * 8
     assert json.loads(json.dumps(report.to_json())) == report.to_json()
     require_sound_graph(tmp_path / "int8.onnx", precision="int8")
+
+
+def test_a_stem_that_reads_colours_stays_float32(tmp_path: Path) -> None:
+    report = to_int8(graph_file(tmp_path, channels=3), tmp_path / "int8.onnx", [fed(2, channels=3)])
+    assert report.quantised == ("product",)
+    assert next((node.name, node.reason) for node in report.kept) == ("conv", "it reads 3 channels, where int8 saves no time")
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
@@ -134,7 +140,7 @@ def test_the_demo_encoder_keeps_its_embeddings(demo: Path, tmp_path: Path) -> No
         for chunk, state in zip(golden.chunks, states, strict=True)
     ]
     report = to_int8(demo / "onnx" / "visual.fp32.onnx", tmp_path / "int8.onnx", feeds[:3])
-    assert len(report.quantised) == 35
+    assert len(report.quantised) == 34
     assert lint_graph(onnx.load(tmp_path / "int8.onnx"), precision="int8") == []
     expected, found = golden.visual[3], np.asarray(run(tmp_path / "int8.onnx", feeds[3])["embedding"])[0]
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
