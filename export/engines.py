@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import EngineError
-from ..runtime.bundle import ENGINES, GRAPHS, Bundle, graph_file
+from ..runtime.bundle import ENGINES, GRAPHS, Bundle, GraphFile, Manifest, graph_file
 from ..runtime.engine_record import EngineRecord, difference
 from ..runtime.signature import SIGNATURE
 from .aside import written_aside
@@ -27,16 +27,17 @@ def require_target(target: str) -> None:
     Raises:
         EngineError: the package is not installed, or there is no GPU where one is needed.
     """
-    import_tensorrt(target)
     if target == "tensorrt":
         current_gpu()
+    import_tensorrt(target)
 
 
-def build_engines(root: Path, options: BuildOptions, *, progress: Show) -> list[EngineRecord]:
+def build_engines(root: Path, manifest: Manifest, options: BuildOptions, *, progress: Show) -> list[EngineRecord]:
     """Builds both engines of a bundle's directory in one precision.
 
     Args:
-        root: the directory; it holds the graphs, and the manifest whose reports say which nodes of an fp16 graph stay float32.
+        root: the directory; it holds the graphs.
+        manifest: its reports say which nodes of an fp16 graph stay float32, and why.
         options: see `BuildOptions`.
         progress: called in this thread as each build goes on.
 
@@ -44,7 +45,7 @@ def build_engines(root: Path, options: BuildOptions, *, progress: Show) -> list[
         EngineError: see `build_engine`.
         GateError: an engine's precision is not the one declared.
     """
-    return [_build(root, graph, options, progress) for graph in GRAPHS]
+    return [_build(root, graph, options, _reasons(manifest.graphs[graph]), progress) for graph in GRAPHS]
 
 
 def rebuild_engines(path: Path, options: BuildOptions, *, say: Callable[[str], None], progress: Show) -> list[EngineRecord]:
@@ -70,8 +71,8 @@ def rebuild_engines(path: Path, options: BuildOptions, *, say: Callable[[str], N
         shutil.copytree(path, aside, dirs_exist_ok=True)
         before = list(_same_kind(bundle, options))
         for folder, _ in before:
-            shutil.rmtree(aside / folder)
-        records = build_engines(aside, options, progress=progress)
+            _remove(aside / folder)
+        records = build_engines(aside, bundle.manifest, options, progress=progress)
         for record in records:
             say(_what_changed(record, [old for _, old in before if old.key.graph == record.key.graph]))
         if (aside / SIGNATURE).exists():
@@ -82,24 +83,30 @@ def rebuild_engines(path: Path, options: BuildOptions, *, say: Callable[[str], N
     return records
 
 
-def _build(root: Path, graph: str, options: BuildOptions, progress: Show) -> EngineRecord:
+def _build(root: Path, graph: str, options: BuildOptions, reasons: dict[str, str], progress: Show) -> EngineRecord:
     file = graph_file(graph, options.precision)
     if not (root / file).is_file():
         raise EngineError(f"the bundle has no {options.precision} {graph} graph of its own; use another --precision")
-    reasons = _reasons(root, graph, options.precision)
     return build_engine(root / file, root / ENGINES, options, reasons=reasons, progress=lambda now: progress(graph, now))
 
 
-def _reasons(root: Path, graph: str, precision: str) -> dict[str, str]:
-    """By node, why it stays float32 in an fp16 graph, as the manifest has it."""
-    report = Bundle.open(root).manifest.graphs[graph][precision].report
-    return {node["name"]: node["reason"] for node in report.get("conversion", {}).get("kept", [])}
+def _reasons(files: Mapping[str, GraphFile]) -> dict[str, str]:
+    """By node, why it stays float32 in the fp16 graph, as the manifest has it."""
+    kept = files["fp16"].report.get("conversion", {}).get("kept", []) if "fp16" in files else []
+    return {node["name"]: node["reason"] for node in kept}
 
 
 def _same_kind(bundle: Bundle, options: BuildOptions) -> Iterator[tuple[str, EngineRecord]]:
     for folder, record in bundle.engines():
         if (record.key.flavour, record.key.precision) == (MODULES[options.target], options.precision):
             yield folder, record
+
+
+def _remove(engine: Path) -> None:
+    """The engine's folder, and the one for its GPU where that was the last in it."""
+    shutil.rmtree(engine)
+    if not any(engine.parent.iterdir()):
+        engine.parent.rmdir()
 
 
 def _what_changed(record: EngineRecord, before: list[EngineRecord]) -> str:

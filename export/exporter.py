@@ -126,7 +126,7 @@ def export_bundle(
         _write_json(aside / PARITY_REPORT, {"reference": "PyTorch float32", "proofs": [proof.to_json() for proof in proofs]})
         write_manifest(manifest, aside)
         if options.engines:
-            for engine in build_engines(aside, options.engines, progress=progress):
+            for engine in build_engines(aside, manifest, options.engines, progress=progress):
                 say(f"built the {engine.key.precision} {engine.key.graph} engine: {engine.attestation}")
             write_manifest(manifest, aside)
         Bundle.open(aside)

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,17 @@ def sample() -> Path:
 @pytest.fixture(scope="session")
 def demo() -> Path:
     return ROOT / "samples" / "demo.shortcast"
+
+
+@pytest.fixture(scope="session")
+def trt() -> Any:
+    """TensorRT-RTX; a machine without it skips, visibly."""
+    try:
+        import tensorrt_rtx
+    except ImportError:
+        message = 'TensorRT-RTX is not here: pip install "shortcast[tensorrt-rtx]"'
+        pytest.fail(message) if os.environ.get("SHORTCAST_REQUIRE_TENSORRT_RTX") else pytest.skip(message)
+    return tensorrt_rtx
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
-"""Small ONNX graphs, and the TensorRT that builds on any machine."""
+"""Small ONNX graphs."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
-
-
-@pytest.fixture(scope="session")
-def trt() -> Any:
-    """TensorRT-RTX; a machine without it skips, visibly."""
-    try:
-        import tensorrt_rtx
-    except ImportError:
-        message = 'TensorRT-RTX is not here: pip install "shortcast[tensorrt-rtx]"'
-        pytest.fail(message) if os.environ.get("SHORTCAST_REQUIRE_TENSORRT_RTX") else pytest.skip(message)
-    return tensorrt_rtx
 
 
 @pytest.fixture
