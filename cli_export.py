@@ -238,7 +238,7 @@ def inspect(
     require_signed_by: SignerOption = None,
 ) -> None:
     """Print what is in a bundle, what it was trained on, how it did, and its parity report."""
-    from .display import bundle_tables
+    from .display_bundle import bundle_tables
     from .runtime.bundle import Bundle, demo_bundle
 
     opened = Bundle.open(bundle or demo_bundle(), signed_by=require_signed_by)

@@ -156,7 +156,8 @@ def train(
 
     An interrupted run goes on where it stopped when the same command is given again.
     """
-    from .display import StageBars, class_table, coverage_table, folds_table, training_table
+    from .display import StageBars
+    from .display_card import class_table, coverage_table, folds_table, training_table
     from .models.dual_transformer import FusionConfig
     from .training.compute import Compute
     from .training.fit_autoencoder import AutoencoderOptions
@@ -238,7 +239,8 @@ def evaluate(
     force: ForceOption = False,
 ) -> None:
     """Measure a checkpoint on clips, with confidence intervals, and write a report that any browser opens."""
-    from .display import StageBars, evaluation_table
+    from .display import StageBars
+    from .display_card import evaluation_table
     from .training.evaluate import EvaluateOptions, evaluate_checkpoint
     from .training.report import write_report
 

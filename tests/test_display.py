@@ -3,7 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from shortcast.display import ScoreTable, StageBars, bars, card_tables, class_table, coverage_table, folds_table, human
+from shortcast.display import ScoreTable, StageBars, bars, human
+from shortcast.display_card import card_tables, class_table, coverage_table, folds_table
 from shortcast.display_proof import parity_table
 from shortcast.runtime.parity import ParityRow, Tolerance
 from shortcast.runtime.score import Latency, Score
