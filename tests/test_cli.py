@@ -224,12 +224,6 @@ def test_a_signed_bundle_is_required_and_scored(sample: Path, demo: Path, tmp_pa
     assert shortcast("inspect", bundle, "--json", "--require-signed-by", tmp_path / "key.pub").returncode == 0
 
 
-def test_a_precision_the_bundle_does_not_hold(sample: Path, demo: Path, tmp_path: Path) -> None:
-    done = shortcast("verify", demo, "--precision", "int8")
-    assert done.returncode == 1
-    assert b"holds no int8 visual graph" in done.stderr
-
-
 def test_train_export_and_score_by_command(trained: "Trained", sample: Path, tmp_path: Path) -> None:
     features = trained.checkpoint.with_name("model.run") / "features"
     options = ["--epochs-autoencoder", 1, "--chunks-per-epoch", 8, "--epochs", 2, "--target", "likes", "--features-dir", features]
