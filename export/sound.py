@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from ..errors import WeightsError
 from ..runtime.bundle import WHISPER, WhisperFile
@@ -80,9 +81,9 @@ def _another(source: Path | None, compute_type: str, root: Path) -> WhisperWeigh
     """Other weights than those of training: as they are where CTranslate2 reads them, else converted into the bundle."""
     if source is None or (source / MODEL_FILE).is_file():
         return resolve_whisper("", explicit=source)
-    from .whisper import convert_whisper
+    from .whisper import Compute, convert_whisper
 
-    convert_whisper(source, root / WHISPER, compute=compute_type)
+    convert_whisper(source, root / WHISPER, compute=cast(Compute, compute_type))
     return WhisperWeights(root / WHISPER, "the bundle")
 
 
