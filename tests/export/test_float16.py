@@ -12,7 +12,7 @@ from shortcast.errors import EngineError, GateError
 from shortcast.export.float16 import to_float16
 from shortcast.export.half_rounding import emulate_float16
 from shortcast.export.lint import lint_graph
-from shortcast.export.parity import FLOAT16, fusion_parity, visual_parity
+from shortcast.export.parity import fusion_parity, visual_parity
 from shortcast.runtime.engines import open_engine
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
