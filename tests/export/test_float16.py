@@ -14,6 +14,7 @@ from shortcast.export.half_rounding import emulate_float16
 from shortcast.export.lint import lint_graph
 from shortcast.export.parity import fusion_parity, visual_parity
 from shortcast.runtime.engines import open_engine
+from shortcast.runtime.tolerances import FLOAT16
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
