@@ -177,9 +177,10 @@ except KeyboardInterrupt:
 """
 
 
-def test_ctrl_c_ends_a_real_build_and_nothing_is_written(trt: Any, demo: Path, tmp_path: Path) -> None:
+def interrupted(graph: Path, out: Path) -> tuple[str, str, int]:
+    """What a build says that is sent SIGINT at its first sign of life: stdout, stderr, exit code."""
     process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, str(demo / "onnx" / "fusion.fp32.onnx"), str(tmp_path / "engines")],
+        [sys.executable, "-c", INTERRUPTED, str(graph), str(out)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -188,7 +189,16 @@ def test_ctrl_c_ends_a_real_build_and_nothing_is_written(trt: Any, demo: Path, t
     assert process.stdout
     assert process.stdout.readline().strip()  # the build is under way
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert out.splitlines()[-1] == "interrupted, builds alive: 0", err
-    assert process.returncode == 0, err
-    assert not (tmp_path / "engines").exists()
+    return *process.communicate(timeout=60), process.returncode
+
+
+def test_ctrl_c_ends_a_real_build_and_nothing_is_written(trt: Any, demo: Path, tmp_path: Path) -> None:
+    """On a busy machine a build may be over before the signal reaches it; one of several is not."""
+    for attempt in range(4):
+        out = tmp_path / f"engines{attempt}"
+        said, err, code = interrupted(demo / "onnx" / "fusion.fp32.onnx", out)
+        assert code == 0, err
+        if "interrupted" in said:
+            break
+    assert said.splitlines()[-1] == "interrupted, builds alive: 0", err
+    assert not out.exists()

@@ -103,7 +103,7 @@ def altered(copy: Path, change: dict[str, object]) -> None:
         ({"intervals": {"coverage": 0.9}}, "intervals"),
         ({"graphs": {"visual": {"fp32": {"file": "onnx/visual.fp32.onnx"}}}}, "manifest.json"),
         ({"graphs": []}, "manifest.json"),
-        ({"variants": {"fp16": {"visual": "fp16", "fusion": "fp16"}}}, "'fp16' names graphs that are not there"),
+        ({"variants": {"int8": {"visual": "int8", "fusion": "int8"}}}, "'int8' names graphs that are not there"),
         ({"variants": {"fp32": {"visual": "fp32"}}}, "'fp32' names graphs that are not there"),
         ({"whisper": {"model": "tiny.en"}}, "manifest.json"),
         ({"schema": "1.0"}, "schema is '1.0', this version reads '4.0'; export the bundle again"),
@@ -149,5 +149,5 @@ def test_what_is_no_bundle_is_said_to_be_none(tmp_path: Path) -> None:
 
 
 def test_a_graph_that_is_not_there(demo: Path) -> None:
-    with pytest.raises(BundleError, match=r"no int4 visual graph, only fp32.*--precision int4"):
+    with pytest.raises(BundleError, match=r"no int4 visual graph, only fp16, fp32, int8.*--precision int4"):
         Bundle.open(demo).graph("visual", precision="int4")
