@@ -25,9 +25,12 @@ class Latency:
     """The dual Transformer over the chunks it is shown."""
     transcript_ms: float = 0.0
     """Text, where it was asked for; spent once a window is full and at the end."""
+    answer_ms: float = 0.0
+    """From the moment the chunk was decoded until its score was known, waiting included; stages that run at once count once."""
 
     @property
     def total_ms(self) -> float:
+        """Work: the sum of the stages, though sound and pictures are looked at side by side."""
         return self.decode_ms + self.sound_ms + self.visual_ms + self.fusion_ms + self.transcript_ms
 
 
@@ -66,6 +69,8 @@ class Score:
     lost_packets: int
     """Packets so far that did not decode."""
     latency: Latency
+    dropped_chunks: int = 0
+    """Chunks so far that a live source was ahead by, and that were let go unseen."""
     notes: tuple[str, ...] = ()
     """Sentences about what the score lacks: no sound track, a truncated file."""
     transcript: tuple[Segment, ...] | None = None
@@ -97,6 +102,7 @@ class Score:
             "modalities": {"pictures": self.has_pictures, "sound": self.has_sound},
             "epoch": self.epoch,
             "lost_packets": self.lost_packets,
+            "dropped_chunks": self.dropped_chunks,
             "latency_ms": {**stages, "total": round(self.latency.total_ms, 3)},
             "notes": list(self.notes),
             "transcript": None if self.transcript is None else [asdict(segment) for segment in self.transcript],

@@ -1,10 +1,16 @@
-"""The scorer: chunks in, a score after every chunk out. Here the parts of the runtime meet, and nowhere else."""
+"""The scorer: chunks in, a score after every chunk out. Here the parts of the runtime meet, and nowhere else.
+
+While one chunk is scored, the next is decoded in a thread of its own; sound is heard beside the pictures being looked at; the fusion
+engine waits for both. `ThreadPlan` says how many threads each has.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -13,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EngineError
+from .ahead import Ahead, WhenFull
 from .bundle import GRAPHS, WHISPER, Bundle
 from .chunks import Chunk, ChunkStream, read_chunks
-from .cpu import available_cpus
 from .engines import Tensors, open_engine
 from .history import History, fusion_feeds
 from .media import ReadOptions, Source
 from .score import Latency, Score
+from .threads import ThreadPlan
 
 if TYPE_CHECKING:
     from .transcript import Transcriber, Transcription
@@ -37,10 +44,19 @@ class Stream:
     transcription: Transcription | None = None
     epoch: int = 0
     lost_packets: int = 0
+    dropped_chunks: int = 0
     last_visual: NDArray[np.float32] | None = None
     """Of the last chunk, float32 (Dv,); None where it had no pictures."""
     last_audio: NDArray[np.float32] | None = None
     """Of the last chunk, float32 (Da,); None where it had no sound."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Embedded:
+    """What one modality of a chunk became."""
+
+    embedding: NDArray[np.float32] | None
+    milliseconds: float
 
 
 class Scorer:
@@ -67,7 +83,7 @@ class Scorer:
             backend: engine backend, see `open_engine`.
             precision: which of the bundle's variants to run: `fp32`, `fp16` or `int8`.
             device: `cpu` or `cuda`; what is asked for is used, or it is an error.
-            threads: threads per engine call; None takes the CPU quota.
+            threads: CPUs for one stream, see `ThreadPlan`; None takes the CPU quota.
             whisper: a directory with the Whisper weights; None looks in the usual places (see `resolve_whisper`).
             transcribe: also turn speech into text.
 
@@ -76,13 +92,16 @@ class Scorer:
             EngineError: the backend or device is not available, or the graphs are not those of a shortcast bundle.
         """
         self.bundle = bundle
+        self.plan = ThreadPlan.fit(threads)
         self._device = device
-        self._threads = threads or available_cpus()
         self._whisper = whisper
-        self._sound: SoundEncoder | None = None
+        self._beside = ThreadPoolExecutor(thread_name_prefix="shortcast-beside")
+        self._sound: Future[SoundEncoder] | None = None
+        self._sound_lock = Lock()
         self._transcriber: Transcriber | None = self._open_transcriber() if transcribe else None
         self._visual, self._fusion = (
-            open_engine(bundle.graph(name, precision=precision), backend=backend, device=device, threads=self._threads) for name in GRAPHS
+            open_engine(bundle.graph(name, precision=precision), backend=backend, device=device, threads=self.plan.graphs)
+            for name in GRAPHS
         )
         self._state_specs = tuple(spec for spec in self._visual.inputs if spec.name not in ("frames", "frame_mask"))
         dims = {spec.name: spec.shape[-1] for spec in self._fusion.inputs}
@@ -92,29 +111,41 @@ class Scorer:
                 f"the fusion graph wants {self._audio_dim} sound features, the contract {bundle.contract.sound.embedding_dim}"
             )
 
-    def stream(self, source: Source, *, options: ReadOptions | None = None) -> Iterator[Score]:
+    def stream(self, source: Source, *, options: ReadOptions | None = None, when_full: WhenFull = "wait") -> Iterator[Score]:
         """Scores a clip while it is read: one score after every chunk, the last of them the clip's.
 
         Args:
             source: a path, a URL, `-` for standard input, or an object with `read`.
             options: how to read it; see `ReadOptions`.
+            when_full: what happens to chunks of a source that is faster than the scorer; those that are let go count as chunks of which
+                nothing was seen or heard.
 
         Raises:
             MediaError: the source cannot be opened, or nothing in it decodes.
             WeightsError: it has sound and the Whisper weights are not found.
         """
         options = options or ReadOptions()
-        with read_chunks(source, self.bundle.contract, options=options) as chunks:
-            if options.use_sound and chunks.info.has_audio:
+        chunks = read_chunks(
+            source, self.bundle.contract, options=replace(options, decode_threads=options.decode_threads or self.plan.decode)
+        )
+        stream, hears = self.new_stream(chunks.name), options.use_sound and chunks.info.has_audio
+        with Ahead(_with_notes(chunks, options), self.plan.ahead, when_full=when_full) as ahead:
+            if hears:
                 self._load_sound()  # before the first chunk, whose latency it would spoil
-            stream = self.new_stream(chunks.name)
-            for chunk in chunks:
-                yield self.step(stream, chunk, notes=_notes(chunks, chunk, options))
+            for ready in ahead:
+                for missed, _ in ready.dropped:
+                    self.skip(stream, missed)
+                chunk, notes = ready.item
+                yield self.step(stream, chunk, notes=notes, ready_s=ready.ready_s)
 
     def score(self, source: Source, *, options: ReadOptions | None = None) -> Score:
         """Scores a whole clip: the last score of `stream`."""
         *_, last = self.stream(source, options=options)
         return last
+
+    def preload_sound(self) -> None:
+        """Begins to load the Whisper encoder before a clip asks for it; what is wrong with it, the first clip with sound will say."""
+        self._begin_sound()
 
     def new_stream(self, clip: str = "") -> Stream:
         """The state of a clip of which nothing has been seen."""
@@ -122,34 +153,54 @@ class Scorer:
         visual, audio = History(self._visual_dim, window), History(self._audio_dim, window)
         return Stream(clip, self._zero_state(), visual, audio, self._transcriber.begin() if self._transcriber else None)
 
-    def step(self, stream: Stream, chunk: Chunk, *, notes: tuple[str, ...] = ()) -> Score:
+    def step(self, stream: Stream, chunk: Chunk, *, notes: tuple[str, ...] = (), ready_s: float | None = None) -> Score:
         """Scores one more chunk of a stream.
 
         Args:
             stream: the clip so far; updated in place.
             chunk: its next chunk.
             notes: sentences the score carries.
+            ready_s: when the chunk was ready, by `perf_counter`; None: now.
         """
-        if chunk.epoch != stream.epoch:
-            stream.state, stream.epoch = self._zero_state(), chunk.epoch
-        stream.lost_packets += chunk.lost_packets
         started = perf_counter()
-        stream.last_audio = self._embed_sound(chunk)
-        heard = perf_counter()
-        stream.last_visual = self._embed_pictures(stream, chunk)
-        seen = perf_counter()
+        self._follow(stream, chunk)
+        listening = self._beside.submit(_embed_sound, self._load_sound(), chunk) if chunk.has_sound else None
+        seen = self._embed_pictures(stream, chunk)
+        heard = listening.result() if listening else _Embedded(None, 0.0)
+        stream.last_visual, stream.last_audio = seen.embedding, heard.embedding
         stream.audio.add(stream.last_audio)
         stream.visual.add(stream.last_visual)
+        known = perf_counter()
         outputs = self._fusion.run(fusion_feeds(stream.visual.shown(), stream.audio.shown()))
         fused = perf_counter()
         if stream.transcription:
             stream.transcription.add(chunk)
-        seconds = (chunk.decode_s, heard - started, seen - heard, fused - seen, perf_counter() - fused)
-        latency = Latency(*(1e3 * spent for spent in seconds))
+        ended = perf_counter()
+        latency = Latency(
+            decode_ms=1e3 * chunk.decode_s,
+            sound_ms=heard.milliseconds,
+            visual_ms=seen.milliseconds,
+            fusion_ms=1e3 * (fused - known),
+            transcript_ms=1e3 * (ended - fused),
+            answer_ms=1e3 * (ended - (started if ready_s is None else ready_s)),
+        )
         return self._as_score(outputs, stream, chunk, latency, notes)
 
+    def skip(self, stream: Stream, chunk: Chunk) -> None:
+        """Takes in a chunk that is let go: a chunk of which nothing was seen or heard."""
+        self._follow(stream, chunk)
+        stream.dropped_chunks += 1
+        stream.audio.add(None)
+        stream.visual.add(None)
+
+    def _follow(self, stream: Stream, chunk: Chunk) -> None:
+        if chunk.epoch != stream.epoch:
+            stream.state, stream.epoch = self._zero_state(), chunk.epoch
+        stream.lost_packets += chunk.lost_packets
+
     def close(self) -> None:
-        """Frees the engines."""
+        """Frees the engines, once what runs beside them has ended."""
+        self._beside.shutdown(cancel_futures=True)
         self._visual.close()
         self._fusion.close()
 
@@ -164,18 +215,20 @@ class Scorer:
             spec.name: np.zeros([1 if isinstance(dim, str) else dim for dim in spec.shape], dtype=spec.dtype) for spec in self._state_specs
         }
 
-    def _embed_sound(self, chunk: Chunk) -> NDArray[np.float32] | None:
-        if not chunk.has_sound:
-            return None
-        return self._load_sound().embed(chunk.samples, chunk.sample_mask)
-
     def _load_sound(self) -> SoundEncoder:
-        """The sound encoder, loaded when a clip first needs it: one without sound never pays for it."""
-        if self._sound is None:
-            from .whisper import SoundEncoder
+        """The sound encoder, loaded when a clip first needs it, or before: one without sound never waits for it."""
+        return self._begin_sound().result()
 
-            self._sound = SoundEncoder(self._weights(), self.bundle.sound_contract, device=self._device)
-        return self._sound
+    def _begin_sound(self) -> Future[SoundEncoder]:
+        with self._sound_lock:
+            if self._sound is None:
+                self._sound = self._beside.submit(self._open_sound)
+            return self._sound
+
+    def _open_sound(self) -> SoundEncoder:
+        from .whisper import SoundEncoder
+
+        return SoundEncoder(self._weights(), self.bundle.sound_contract, device=self._device, threads=self.plan.sound)
 
     def _open_transcriber(self) -> Transcriber:
         from .transcript import Transcriber
@@ -187,13 +240,15 @@ class Scorer:
 
         return resolve_whisper(self.bundle.contract.sound.whisper, explicit=self._whisper, bundled=self.bundle.path / WHISPER)
 
-    def _embed_pictures(self, stream: Stream, chunk: Chunk) -> NDArray[np.float32] | None:
+    def _embed_pictures(self, stream: Stream, chunk: Chunk) -> _Embedded:
         if not chunk.has_pictures:
-            return None
+            return _Embedded(None, 0.0)
+        started = perf_counter()
         feeds: Tensors = {"frames": chunk.frames[None], "frame_mask": chunk.frame_mask[None].astype(np.float32), **stream.state}
         outputs = self._visual.run(feeds)
         stream.state = {name: outputs[f"{name}_out"] for name in stream.state}
-        return np.asarray(outputs["embedding"][0], dtype=np.float32)
+        embedding = np.asarray(outputs["embedding"][0], dtype=np.float32)
+        return _Embedded(embedding, 1e3 * (perf_counter() - started))
 
     def _as_score(self, outputs: Tensors, stream: Stream, chunk: Chunk, latency: Latency, notes: tuple[str, ...]) -> Score:
         target = self.bundle.manifest.target
@@ -216,6 +271,7 @@ class Scorer:
             has_sound=stream.last_audio is not None,
             epoch=chunk.epoch,
             lost_packets=stream.lost_packets,
+            dropped_chunks=stream.dropped_chunks,
             latency=latency,
             notes=notes,
             transcript=stream.transcription.segments if stream.transcription else None,
@@ -225,6 +281,19 @@ class Scorer:
         """The outermost quantiles with the conformal margin of what has been seen so far, in standardised units."""
         low, high = float(quantiles[0]), float(quantiles[-1])
         return self.bundle.manifest.intervals.apply(low, high, chunks=chunk.index + 1, final=chunk.final)
+
+
+def _embed_sound(encoder: SoundEncoder, chunk: Chunk) -> _Embedded:
+    started = perf_counter()
+    embedding = encoder.embed(chunk.samples, chunk.sample_mask)
+    return _Embedded(embedding, 1e3 * (perf_counter() - started))
+
+
+def _with_notes(chunks: ChunkStream, options: ReadOptions) -> Iterator[tuple[Chunk, tuple[str, ...]]]:
+    """Each chunk with what its score lacks, said while the source stands there; the source is closed at the end."""
+    with chunks:
+        for chunk in chunks:
+            yield chunk, _notes(chunks, chunk, options)
 
 
 def _notes(chunks: ChunkStream, chunk: Chunk, options: ReadOptions) -> tuple[str, ...]:
