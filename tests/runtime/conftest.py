@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from shortcast.runtime.score import Latency, Score
+from shortcast.runtime.transcript import Segment
 
 MILLISECOND = Fraction(1, 1000)
 
@@ -120,3 +124,34 @@ def tone() -> Callable[..., NDArray[np.float32]]:
 def data_clips(shared_data: Path) -> Path:
     """The folder of real clips; tests that need it skip where it is absent."""
     return shared_data / "clips"
+
+
+@pytest.fixture(scope="session")
+def made_score() -> Callable[..., Score]:
+    """Scores that nothing computed: `z` is a tenth of the chunk's index, everything else is given or plain."""
+
+    def make(*, index: int = 0, **given: Any) -> Score:
+        plain: dict[str, Any] = {
+            "clip": "clip",
+            "index": index,
+            "start_s": 2.0 * index,
+            "end_s": 2.0 * (index + 1),
+            "final": False,
+            "target": "views",
+            "value": 2.0,
+            "z": index / 10,
+            "interval": (1.0, 3.0),
+            "interval_coverage": 0.9,
+            "class_probabilities": (0.1, 0.2, 0.3, 0.4),
+            "chunk_weights": (0.25, 0.75),
+            "has_pictures": True,
+            "has_sound": False,
+            "epoch": 0,
+            "lost_packets": 0,
+            "latency": Latency(1.0, 2.0, 3.0, 4.0),
+            "notes": ("one", "two"),
+            "transcript": (Segment(0.0, 1.0, "hello"), Segment(1.0, 2.0, "there")),
+        }
+        return Score(**plain | given)
+
+    return make

@@ -1,0 +1,168 @@
+"""`shortcast score`: clips in, scores on stdout or in a file that a later run can go on with."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .cli_options import Backend, Device, DeviceOption, EngineOption, ForceOption, Precision, PrecisionOption, SignerOption, WhisperOption
+from .errors import DataError
+from .terminal import say
+
+if TYPE_CHECKING:
+    from .runtime.bundle import Bundle
+    from .runtime.clip_list import Clip
+    from .score_run import Target
+
+score_app = typer.Typer()
+
+
+class Format(str, Enum):
+    """How scores are written."""
+
+    table = "table"
+    jsonl = "jsonl"
+    csv = "csv"
+    parquet = "parquet"
+
+
+@score_app.command(
+    epilog="Examples:\n\n  shortcast score clip.mp4 --every-chunk\n\n  shortcast score *.mp4 --format jsonl > scores.jsonl\n\n"
+    "  cat clip.webm | shortcast score - --bundle my.shortcast\n\n  shortcast score clip.mp4 --transcript\n\n"
+    "  shortcast score clips --jobs 4 --resume scores.parquet\n\n  find . -name '*.mp4' -print0 | shortcast score --from - -o scores.csv"
+)
+def score(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SOURCE...", help="Files, URLs, or folders of videos; `-` is standard input.", show_default=False),
+    ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="FILE", help="Also take clips from a list, one a line; `-` is standard input.")
+    ] = None,
+    bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="The bundle to score with.", show_default="the demo bundle")] = None,
+    engine: EngineOption = Backend.auto,
+    precision: PrecisionOption = Precision.fp32,
+    device: DeviceOption = Device.cpu,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to a file: .jsonl, .csv or .parquet.", show_default="stdout")
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", metavar="OUT", help="Go on with a file of scores, or begin it; what is in it is not scored again."),
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="With --resume: try clips again that failed.")] = False,
+    output_format: Annotated[
+        Format | None, typer.Option("--format", help="How to write.", show_default="the file's suffix; table on a terminal, else jsonl")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Clips scored at once.", show_default="the CPU quota")] = None,
+    ordered: Annotated[
+        bool | None,
+        typer.Option("--ordered/--no-ordered", help="Keep the order of the clips.", show_default="for tables and --every-chunk on stdout"),
+    ] = None,
+    every_chunk: Annotated[bool, typer.Option("--every-chunk", help="Print a score after each chunk, as soon as it is known.")] = False,
+    transcript: Annotated[bool, typer.Option("--transcript", help="Add the words that are spoken.")] = False,
+    pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Use the pictures.")] = True,
+    sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Use the sound; without it no Whisper weights are needed.")] = True,
+    whisper: WhisperOption = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads for one engine call.", show_default="the CPU quota / jobs")] = None,
+    require_signed_by: SignerOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Score clips while they are read: after every chunk of 2 s there is a score, and the last one is the clip's."""
+    from .runtime.media import ReadOptions
+    from .runtime.score_files import RowsKey
+    from .runtime.scorer import Scorer
+    from .score_run import Plan, print_scores, printer, score_into
+
+    target = _target(output, resume, output_format, retry_failed=retry_failed, force=force)
+    clips = _clips(sources or [], from_, jobs, once=target is not None)
+    as_table = target is None and (output_format is Format.table or (output_format is None and sys.stdout.isatty()))
+    opened = _open_bundle(bundle, require_signed_by)
+    open_scorer = partial(
+        Scorer,
+        opened,
+        backend=engine.engine,
+        precision=precision.value,
+        device=device.value,
+        whisper=whisper,
+        transcribe=transcript,
+    )
+    in_turn = as_table or (every_chunk and target is None) if ordered is None else ordered
+    plan = Plan(open_scorer, ReadOptions(use_pictures=pictures, use_sound=sound), jobs, threads, every_chunk, in_turn)
+    left_out = {"no pictures": not pictures, "no sound": not sound, "transcript": transcript, "every chunk": every_chunk}
+    settings = [precision.value, *(name for name, applies in left_out.items() if applies)]
+    key = RowsKey(f"{opened.manifest.id[:16]}, {', '.join(settings)}", opened.manifest.target.classes)
+    if target:
+        failures = score_into(target, key, clips, plan)
+    else:
+        failures = print_scores(clips, plan, printer(key, as_table=as_table, as_csv=output_format is Format.csv))
+    raise typer.Exit(1 if failures else 0)
+
+
+def _target(output: Path | None, resume: Path | None, form: Format | None, *, retry_failed: bool, force: bool) -> Target | None:
+    """The file asked for, or None for stdout; what makes no sense together is a usage error."""
+    from .runtime.score_files import FileFormat, format_of
+    from .score_run import Target
+
+    path = resume or output
+    refusals = [
+        (bool(resume and output and resume != output), "--resume OUT already says where scores go; leave out --output"),
+        (bool(resume and force), "--resume goes on with a file and --force replaces it; give one of them"),
+        (retry_failed and not resume, "--retry-failed needs --resume OUT"),
+        (force and not output, "--force needs --output"),
+        (path is None and form is Format.parquet, "Parquet needs --output FILE"),
+        (path is not None and form is Format.table, "a table is for stdout; files are jsonl, csv or parquet"),
+        (path is not None and form is None and format_of(path) is None, f"{path}: expected .jsonl, .csv or .parquet, or --format"),
+    ]
+    for applies, sentence in refusals:
+        if applies:
+            raise typer.BadParameter(sentence)
+    if path is None:
+        return None
+    chosen = FileFormat(form.value) if form else format_of(path)
+    return Target(path, chosen, resume is not None, retry_failed, force) if chosen else None
+
+
+def _clips(sources: list[str], list_file: str | None, jobs: int | None, *, once: bool) -> list[Clip]:
+    """Everything asked for. Clips named twice are scored once where they come from folders or lists, or go to a file."""
+    from .runtime.clip_list import list_clips, parse_list
+
+    if not sources and list_file is None:
+        raise typer.BadParameter("give files, URLs, folders, or --from FILE with a list of them")
+    if "-" in sources and list_file == "-":
+        raise typer.BadParameter("standard input is either a clip or the list of clips")
+    listed = parse_list(_read_list(list_file)) if list_file is not None else []
+    everything = [*sources, *listed]
+    clips = list_clips(everything, once=once or list_file is not None or any(Path(source).is_dir() for source in sources))
+    if not clips:
+        raise DataError(f"{list_file} names no clip: expected one path or URL a line")
+    if _reads_stdin(clips) and (jobs or 1) > 1:
+        raise typer.BadParameter("a clip on standard input is read by one job; leave out --jobs")
+    return clips
+
+
+def _read_list(path: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _reads_stdin(clips: Sequence[Clip]) -> bool:
+    return any(clip.source == "-" for clip in clips)
+
+
+def _open_bundle(path: Path | None, signed_by: Path | None) -> Bundle:
+    """The bundle asked for, or the demo bundle, which is said to be one."""
+    from .runtime.bundle import Bundle, demo_bundle
+
+    opened = Bundle.open(path or demo_bundle(), signed_by=signed_by)
+    if path is None:
+        say(f"no --bundle given: this is the demo bundle, trained on {opened.manifest.card['source']}")
+    return opened

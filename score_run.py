@@ -1,0 +1,143 @@
+"""What `shortcast score` does with many clips: scores them, shows them on stdout or appends them to a file, and counts failures."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from .display_score import ClipBar
+from .errors import ShortcastError
+from .runtime.clip_list import Clip
+from .runtime.cpu import available_cpus
+from .runtime.many import Event, score_many
+from .runtime.media import ReadOptions
+from .runtime.score import Score
+from .runtime.score_files import FileFormat, RowEncoder, RowsKey, ScoreFile, new_score_file, resume_score_file
+from .runtime.score_rows import rows_of
+from .runtime.scorer import Scorer
+from .terminal import console, say
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The file that scores go to."""
+
+    path: Path
+    form: FileFormat
+    resume: bool
+    retry_failed: bool
+    force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How clips are scored, whatever becomes of the scores."""
+
+    open_scorer: Callable[..., Scorer]
+    """Takes `threads`."""
+    options: ReadOptions
+    jobs: int | None
+    threads: int | None
+    every_chunk: bool
+    ordered: bool
+
+    def events(self, clips: Sequence[Clip]) -> Generator[Event, None, None]:
+        """Opens the engines and scores clips."""
+        cpus = available_cpus()
+        jobs = self.jobs or _default_jobs(clips, cpus)
+        with self.open_scorer(threads=self.threads or max(1, cpus // jobs)) as scorer:
+            sources = (clip.source for clip in clips)
+            yield from score_many(scorer, sources, jobs=jobs, options=self.options, each_chunk=self.every_chunk, ordered=self.ordered)
+
+
+def _default_jobs(clips: Sequence[Clip], cpus: int) -> int:
+    """As many as there are CPUs, which is the fastest; one for standard input, so that an interrupt never waits for it."""
+    return 1 if any(clip.source == "-" for clip in clips) else max(1, min(cpus, len(clips)))
+
+
+def printer(key: RowsKey, *, as_table: bool, as_csv: bool) -> Callable[[Clip, Score], None]:
+    """What shows one score on stdout."""
+    if as_table:
+        from .display import ScoreTable
+
+        table = ScoreTable(console())
+        return lambda _, score: table.show(score)
+    if not as_csv:
+        return lambda _, score: print(json.dumps(score.to_json()), flush=True)
+    encoder = RowEncoder(FileFormat.csv, key.classes)
+    _emit(encoder.heading())
+    return lambda clip, score: _emit(encoder.encode(rows_of(clip, [score], None, key.scored_with)))
+
+
+def _emit(content: bytes) -> None:
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+
+
+def print_scores(clips: Sequence[Clip], plan: Plan, show: Callable[[Clip, Score], None]) -> int:
+    """Scores clips onto stdout; what is wrong with one goes to stderr and the others are still scored. Returns how many failed."""
+    failures = 0
+    bar = ClipBar(len(clips), show=len(clips) > 1 and sys.stderr.isatty() and not sys.stdout.isatty())
+    with closing(plan.events(clips)) as events, bar:
+        for event in events:
+            if event.score:
+                show(clips[event.index], event.score)
+            failures += _count(event, bar)
+    return failures
+
+
+def _count(event: Event, bar: ClipBar) -> bool:
+    """Moves the bar, and says why a clip failed if it did."""
+    if event.error:
+        say(str(event.error))
+    if event.done:
+        bar.advance(failed=event.error is not None)
+    return event.error is not None
+
+
+def score_into(target: Target, key: RowsKey, clips: Sequence[Clip], plan: Plan) -> int:
+    """Scores clips into a file, all of them or those that are not in it. Returns how many have failed, then or now."""
+    if target.resume:
+        opened = resume_score_file(target.path, target.form, key, clips, retry_failed=target.retry_failed)
+    else:
+        opened = new_score_file(target.path, target.form, key, force=target.force)
+    with opened as file:
+        todo = [clip for clip in clips if clip.key not in file.done]
+        before = [file.done[clip.key] for clip in clips if clip.key in file.done]
+        if before:
+            failed = sum(clip.failed for clip in before)
+            say(f"{target.path} has {len(before)} of {len(clips)} clips" + (f", {failed} of them failed" if failed else ""))
+        tally = _Tally(len(before), sum(clip.failed for clip in before))
+        try:
+            _append_scores(file, todo, plan, tally)
+        except (KeyboardInterrupt, ShortcastError):
+            say(f"{tally.done} of {len(clips)} clips are in {target.path}; to go on: the same command with --resume {target.path}")
+            raise
+    say(f"{len(clips)} clips are in {target.path}" + (f", {tally.failed} of them failed" if tally.failed else ""))
+    return tally.failed
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Clips that are in the file."""
+
+    done: int
+    failed: int
+
+
+def _append_scores(file: ScoreFile, clips: Sequence[Clip], plan: Plan, tally: _Tally) -> None:
+    """Scores clips and appends the rows of each when it is done."""
+    if not clips:
+        return
+    rows: dict[int, list[Score]] = {}
+    with closing(plan.events(clips)) as events, ClipBar(len(clips), show=sys.stderr.isatty()) as bar:
+        for event in events:
+            rows.setdefault(event.index, []).extend([event.score] if event.score else [])
+            if event.done:
+                file.add(clips[event.index], rows.pop(event.index), str(event.error) if event.error else None)
+                tally.done += 1
+                tally.failed += _count(event, bar)
