@@ -206,7 +206,8 @@ def find_source(source: Source) -> Place:
         stdin = getattr(sys.stdin, "buffer", None)
         if stdin is None:
             raise MediaError("standard input is closed, or is no byte stream")
-        return _find_object(stdin, "standard input")
+        # Below its buffer: a thread that sits in a read of the buffer holds a lock without which the interpreter cannot end.
+        return _find_object(getattr(stdin, "raw", stdin), "standard input")
     if isinstance(source, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source):
         return _find_url(source)
     if isinstance(source, (str, os.PathLike)):

@@ -193,3 +193,16 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(sample: Path, tmp_path:
     assert 2 <= done < 30
     assert f"{done} of 30 clips are in out.jsonl" in errors.decode()
     assert "--resume out.jsonl" in errors.decode()
+
+
+def test_ctrl_c_while_standard_input_sends_nothing(sample: Path) -> None:
+    process = subprocess.Popen([*SCORE, "-", "--every-chunk"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(sample.read_bytes()[:900_000])
+    process.stdin.flush()
+    assert process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == 130
+    _, errors = process.communicate()
+    assert errors.decode().splitlines()[-1] == "shortcast: interrupted"
