@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -81,7 +80,7 @@ def score(
     from .score_run import Plan, print_scores, printer, score_into
 
     target = _target(output, resume, output_format, retry_failed=retry_failed, force=force)
-    clips = _clips(sources or [], from_, jobs, once=target is not None)
+    clips = _clips(sources or [], from_, once=target is not None)
     as_table = target is None and (output_format is Format.table or (output_format is None and sys.stdout.isatty()))
     opened = _open_bundle(bundle, require_signed_by)
     open_scorer = partial(
@@ -129,7 +128,7 @@ def _target(output: Path | None, resume: Path | None, form: Format | None, *, re
     return Target(path, chosen, resume is not None, retry_failed, force) if chosen else None
 
 
-def _clips(sources: list[str], list_file: str | None, jobs: int | None, *, once: bool) -> list[Clip]:
+def _clips(sources: list[str], list_file: str | None, *, once: bool) -> list[Clip]:
     """Everything asked for. Clips named twice are scored once where they come from folders or lists, or go to a file."""
     from .runtime.clip_list import list_clips, parse_list
 
@@ -142,8 +141,6 @@ def _clips(sources: list[str], list_file: str | None, jobs: int | None, *, once:
     clips = list_clips(everything, once=once or list_file is not None or any(Path(source).is_dir() for source in sources))
     if not clips:
         raise DataError(f"{list_file} names no clip: expected one path or URL a line")
-    if _reads_stdin(clips) and (jobs or 1) > 1:
-        raise typer.BadParameter("a clip on standard input is read by one job; leave out --jobs")
     return clips
 
 
@@ -152,10 +149,6 @@ def _read_list(path: str) -> bytes:
         return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _reads_stdin(clips: Sequence[Clip]) -> bool:
-    return any(clip.source == "-" for clip in clips)
 
 
 def _open_bundle(path: Path | None, signed_by: Path | None) -> Bundle:

@@ -55,7 +55,7 @@ class Plan:
 
 
 def _default_jobs(clips: Sequence[Clip], cpus: int) -> int:
-    """As many as there are CPUs, which is the fastest; one for standard input, so that an interrupt never waits for it."""
+    """As many as there are CPUs, which was the fastest; one where standard input is a clip, which may be live."""
     return 1 if any(clip.source == "-" for clip in clips) else max(1, min(cpus, len(clips)))
 
 

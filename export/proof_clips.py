@@ -35,7 +35,7 @@ _EXCERPT_CHUNKS = 2
 _AUDIO_FRAME = 1024
 _AUDIO_BITS_PER_S = 32_000
 _VIDEO_OPTIONS = {"libx264": {"preset": "slow", "crf": "30", "threads": "1"}, "mpeg4": {"qscale": "8", "threads": "1"}}
-"""One thread, so that encodings of the same clip are alike, if not always byte for byte; builds of FFmpeg without x264 have MPEG-4 part 2."""
+"""One thread, so that encodings of the same clip are alike, if not always byte for byte; FFmpeg without x264 has MPEG-4 part 2."""
 
 
 @dataclass(frozen=True, slots=True)

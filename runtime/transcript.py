@@ -36,19 +36,20 @@ class Segment:
 class Transcriber:
     """Holds the model; each clip gets a `Transcription` of its own."""
 
-    def __init__(self, weights: Path, *, device: str = "cpu", threads: int = 1) -> None:
+    def __init__(self, weights: Path, *, device: str = "cpu", threads: int = 1, workers: int = 1) -> None:
         """Loads the model.
 
         Args:
             weights: a directory with a Whisper model in CTranslate2 form, tokenizer included.
             device: `cpu` or `cuda`.
             threads: OpenMP threads.
+            workers: windows of different clips that are decoded at once.
 
         Raises:
             WeightsError: the weights do not load.
         """
         try:
-            self.model = WhisperModel(str(weights), device=device, compute_type="default", cpu_threads=threads)
+            self.model = WhisperModel(str(weights), device=device, compute_type="default", cpu_threads=threads, num_workers=workers)
         except (RuntimeError, ValueError, OSError) as error:
             raise WeightsError(f"faster-whisper cannot load {weights} on {device}: {error}") from error
 

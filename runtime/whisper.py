@@ -89,9 +89,11 @@ def _from_hub(model: str, *, cached_only: bool) -> WhisperWeights:
 
 
 class SoundEncoder:
-    """Turns the sound of a chunk into one embedding. Thread-safe: CTranslate2 queues concurrent calls."""
+    """Turns the sound of a chunk into one embedding. Thread-safe: CTranslate2 queues the calls that it has no worker for."""
 
-    def __init__(self, weights: WhisperWeights, contract: SoundContract, *, device: str = "cpu", threads: int = 1) -> None:
+    def __init__(
+        self, weights: WhisperWeights, contract: SoundContract, *, device: str = "cpu", threads: int = 1, workers: int = 1
+    ) -> None:
         """Loads the model.
 
         Args:
@@ -99,6 +101,7 @@ class SoundEncoder:
             contract: geometry, precision and the hash the weights must have (an empty hash accepts any).
             device: `cpu` or `cuda`.
             threads: OpenMP threads for one call.
+            workers: calls that run at once; they share the weights, and each has some 5 MB of its own.
 
         Raises:
             WeightsError: the weights differ from those in the contract, or do not load.
@@ -111,7 +114,7 @@ class SoundEncoder:
         self._contract = contract
         try:
             self._model = ctranslate2.models.Whisper(
-                str(weights.path), device=device, compute_type=contract.compute_type, intra_threads=threads
+                str(weights.path), device=device, compute_type=contract.compute_type, intra_threads=threads, inter_threads=workers
             )
         except (RuntimeError, ValueError) as error:
             raise WeightsError(f"CTranslate2 cannot load {weights.path} on {device}: {error}") from error

@@ -126,7 +126,6 @@ def test_a_list_in_a_file_beside_arguments(clips: Path, tmp_path: Path) -> None:
     "arguments",
     [
         ["-", "--from", "-"],
-        ["-", "--jobs", "2"],
         ["a.mp4", "-o", "out.txt"],
         ["a.mp4", "-o", "out.csv", "--format", "table"],
         ["a.mp4", "--format", "parquet"],
@@ -195,8 +194,10 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(sample: Path, tmp_path:
     assert "--resume out.jsonl" in errors.decode()
 
 
-def test_ctrl_c_while_standard_input_sends_nothing(sample: Path) -> None:
-    process = subprocess.Popen([*SCORE, "-", "--every-chunk"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_while_standard_input_sends_nothing(sample: Path, jobs: int) -> None:
+    command = [*SCORE, "-", "--every-chunk", "--jobs", str(jobs)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(sample.read_bytes()[:900_000])

@@ -5,12 +5,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import count
+from pathlib import Path
 
 import pytest
 
 from shortcast.errors import EngineError, MediaError
+from shortcast.runtime import whisper
+from shortcast.runtime.bundle import Bundle
 from shortcast.runtime.many import LOOKAHEAD, Event, score_many
 from shortcast.runtime.score import Score
+from shortcast.runtime.scorer import Scorer
 
 
 class Clips:
@@ -114,3 +118,19 @@ def test_closing_stops_within_a_chunk(clips: Clips, jobs: int) -> None:
     assert time.monotonic() - started < 1
     assert clips.open == 0
     assert not any(thread.name.startswith("shortcast-") for thread in threading.enumerate())
+
+
+def test_real_clips_score_at_once_as_they_do_alone_with_one_set_of_engines(
+    demo: Path, sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+    load = whisper.SoundEncoder.__init__
+    monkeypatch.setattr(whisper.SoundEncoder, "__init__", lambda *given, **named: loaded.append(1) or load(*given, **named))
+    with Scorer(Bundle.open(demo), threads=1) as scorer:
+        at_once = [event.score for event in score_many(scorer, [sample] * 4, jobs=4)]
+        assert len(loaded) == 1
+        alone = scorer.score(sample)
+    assert [score and (score.z, score.interval, score.chunk_weights) for score in at_once] == [
+        (alone.z, alone.interval, alone.chunk_weights)
+    ] * 4
+    assert alone.has_sound

@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,13 @@ def test_embeds_one_chunk(encoder: SoundEncoder) -> None:
     assert embedding.shape == (384,)
     assert embedding.dtype == np.float32
     assert np.isfinite(embedding).all()
+
+
+def test_workers_that_run_at_once_hear_what_one_hears(weights: WhisperWeights, encoder: SoundEncoder) -> None:
+    shared, mask = SoundEncoder(weights, SOUND, workers=3), np.ones(32_000, bool)
+    with ThreadPoolExecutor(6) as pool:
+        at_once = list(pool.map(lambda seed: shared.embed(noise(2, seed), mask), range(12)))
+    np.testing.assert_array_equal(at_once, [encoder.embed(noise(2, seed), mask) for seed in range(12)])
 
 
 def test_only_valid_frames_are_averaged(encoder: SoundEncoder) -> None:
