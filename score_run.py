@@ -108,16 +108,16 @@ def score_into(target: Target, key: RowsKey, clips: Sequence[Clip], plan: Plan) 
     with opened as file:
         todo = [clip for clip in clips if clip.key not in file.done]
         before = [file.done[clip.key] for clip in clips if clip.key in file.done]
-        if before:
-            failed = sum(clip.failed for clip in before)
-            say(f"{target.path} has {len(before)} of {len(clips)} clips" + (f", {failed} of them failed" if failed else ""))
         tally = _Tally(len(before), sum(clip.failed for clip in before))
+        if before:
+            say(f"{target.path} has {tally.of(len(clips))}" + ("; --retry-failed tries those again" if tally.failed else ""))
         try:
             _append_scores(file, todo, plan, tally)
         except (KeyboardInterrupt, ShortcastError):
-            say(f"{tally.done} of {len(clips)} clips are in {target.path}; to go on: the same command with --resume {target.path}")
+            say(f"{target.path} has {tally.of(len(clips))}; to go on, give the same command with --resume {target.path}")
             raise
-    say(f"{len(clips)} clips are in {target.path}" + (f", {tally.failed} of them failed" if tally.failed else ""))
+    if todo:
+        say(f"{target.path} has {tally.of(len(clips))}")
     return tally.failed
 
 
@@ -127,6 +127,10 @@ class _Tally:
 
     done: int
     failed: int
+
+    def of(self, clips: int) -> str:
+        """`12 of 40 clips, 2 of them failed`."""
+        return f"{self.done} of {clips} clips" + (f", {self.failed} of them failed" if self.failed else "")
 
 
 def _append_scores(file: ScoreFile, clips: Sequence[Clip], plan: Plan, tally: _Tally) -> None:

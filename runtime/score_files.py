@@ -140,7 +140,8 @@ class ScoreFile:
 
     def begin(self) -> None:
         """Empties the file and writes what it begins with."""
-        self._file.truncate(0)
+        if self._log.is_file():
+            self._file.truncate(0)
         self._append(self._encoder.heading())
 
     def take_up(self, wanted: Mapping[str, Clip], *, retry_failed: bool) -> None:
@@ -203,11 +204,15 @@ def new_score_file(path: Path, form: FileFormat, key: RowsKey, *, force: bool = 
     """
     if form is FileFormat.parquet:
         parquet_module()
-    there = [each for each in (rows_path(path, form), path) if each.exists()]
+    there = [each for each in (rows_path(path, form), path) if each.is_file()]
     if there and not force:
         raise DataError(f"{there[0]} exists; use --resume {path} to go on with it, or --force to replace it")
     file = ScoreFile(path, form, key)
-    file.begin()
+    try:
+        file.begin()
+    except BaseException:
+        file.close(finished=False)
+        raise
     return file
 
 
@@ -260,16 +265,16 @@ def _unpack(path: Path, log: Path) -> bool:
 def _locked(path: Path) -> io.FileIO:
     """Opens a file for appending, unbuffered; one process at a time, where the system can say so."""
     file = io.FileIO(path, "a")
-    try:
-        import fcntl
-    except ImportError:  # Windows
+    if not path.is_file():  # a device or a pipe, which many may write
         return file
     try:
+        import fcntl
+
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.close()
         raise DataError(f"{path} is being written by another process; wait for it, or give another file") from error
-    except OSError:  # a file system without locks
+    except (ImportError, OSError):  # Windows, or a file system without locks
         pass
     return file
 

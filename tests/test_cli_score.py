@@ -70,8 +70,8 @@ def test_files_of_each_kind_and_going_on(clips: Path, tmp_path: Path, suffix: st
     assert b"--force" in score(clips, "-o", out).stderr
     second = score(clips, clips / "4.mp4", "--resume", out, "--jobs", 2)
     assert second.returncode == 1
-    assert b"has 2 of 6 clips, 1 of them failed" in second.stderr
-    assert b"6 clips are in" in second.stderr
+    assert b"has 2 of 6 clips, 1 of them failed; --retry-failed" in second.stderr
+    assert b"has 6 of 6 clips, 2 of them failed" in second.stderr
     found = read(out)
     assert sorted(Path(row["clip"]).name for row in found) == [f"{number}.mp4" for number in range(6)]
     assert sorted(Path(row["clip"]).name for row in found if row["error"]) == ["2.mp4", "5.mp4"]
@@ -190,8 +190,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(sample: Path, tmp_path:
     assert b"Traceback" not in errors
     done = len(rows((tmp_path / "out.jsonl").read_bytes()))
     assert 2 <= done < 30
-    assert f"{done} of 30 clips are in out.jsonl" in errors.decode()
-    assert "--resume out.jsonl" in errors.decode()
+    assert f"out.jsonl has {done} of 30 clips; to go on, give the same command with --resume out.jsonl" in errors.decode()
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

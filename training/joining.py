@@ -10,11 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..runtime.clip_list import VIDEO_SUFFIXES
 from .formats import INFO_SUFFIX, Post
 
-VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv"}
-)
 OTHER_SUFFIXES = frozenset({".aac", ".gif", ".heic", ".jpeg", ".jpg", ".m4a", ".mp3", ".ogg", ".opus", ".png", ".wav", ".webp"})
 """Sound and images: what an image post leaves behind."""
 SHORTEST_ID = 6

@@ -225,6 +225,15 @@ def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
         new_score_file(tmp_path / "none" / "out.csv", FileFormat.csv, KEY)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+def test_a_disk_that_is_full_is_one_sentence(clips: list[Clip], add: Callable[..., None]) -> None:
+    with (
+        pytest.raises(DataError, match="/dev/full cannot be written: No space left"),
+        new_score_file(Path("/dev/full"), FileFormat.jsonl, KEY) as file,
+    ):
+        add(file, clips)
+
+
 @pytest.mark.parametrize(("name", "form"), [("a.JSONL", FileFormat.jsonl), ("a.csv", FileFormat.csv), ("a.txt", None), ("csv", None)])
 def test_formats_by_suffix(name: str, form: FileFormat | None) -> None:
     assert format_of(Path(name)) is form
