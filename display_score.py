@@ -10,9 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class ClipBar:
-    """A progress bar over clips. Without `show` it does nothing."""
+    """A progress bar over clips."""
 
-    def __init__(self, total: int, *, show: bool) -> None:
+    def __init__(self, total: int) -> None:
         self._progress = Progress(
             TextColumn("clips"),
             BarColumn(bar_width=32),
@@ -23,13 +23,12 @@ class ClipBar:
             TimeRemainingColumn(),
             TextColumn("{task.fields[failures]}", style="bold red"),
             console=Console(stderr=True),
-            disable=not show,
         )
         self._task = self._progress.add_task("clips", total=total, rate="", failures="")
         self._done = self._failures = 0
         self._started = monotonic()
 
-    def advance(self, *, failed: bool) -> None:
+    def advance(self, failed: bool) -> None:
         """Counts one more clip."""
         self._done += 1
         self._failures += failed

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .display_score import ClipBar
 from .errors import ShortcastError
 from .runtime.clip_list import Clip
 from .runtime.cpu import available_cpus
@@ -81,21 +80,33 @@ def _emit(content: bytes) -> None:
 def print_scores(clips: Sequence[Clip], plan: Plan, show: Callable[[Clip, Score], None]) -> int:
     """Scores clips onto stdout; what is wrong with one goes to stderr and the others are still scored. Returns how many failed."""
     failures = 0
-    bar = ClipBar(len(clips), show=len(clips) > 1 and sys.stderr.isatty() and not sys.stdout.isatty())
-    with closing(plan.events(clips)) as events, bar:
+    seen = len(clips) > 1 and sys.stderr.isatty() and not sys.stdout.isatty()
+    with closing(plan.events(clips)) as events, _bar(len(clips), show=seen) as advance:
         for event in events:
             if event.score:
                 show(clips[event.index], event.score)
-            failures += _count(event, bar)
+            failures += _count(event, advance)
     return failures
 
 
-def _count(event: Event, bar: ClipBar) -> bool:
+@contextmanager
+def _bar(clips: int, *, show: bool) -> Iterator[Callable[[bool], None]]:
+    """What is to be told of every clip that is done, whether it failed; where nobody looks, rich is not even imported."""
+    if not show:
+        yield lambda failed: None
+        return
+    from .display_score import ClipBar
+
+    with ClipBar(clips) as bar:
+        yield bar.advance
+
+
+def _count(event: Event, advance: Callable[[bool], None]) -> bool:
     """Moves the bar, and says why a clip failed if it did."""
     if event.error:
         say(str(event.error))
     if event.done:
-        bar.advance(failed=event.error is not None)
+        advance(event.error is not None)
     return event.error is not None
 
 
@@ -138,10 +149,10 @@ def _append_scores(file: ScoreFile, clips: Sequence[Clip], plan: Plan, tally: _T
     if not clips:
         return
     rows: dict[int, list[Score]] = {}
-    with closing(plan.events(clips)) as events, ClipBar(len(clips), show=sys.stderr.isatty()) as bar:
+    with closing(plan.events(clips)) as events, _bar(len(clips), show=sys.stderr.isatty()) as advance:
         for event in events:
             rows.setdefault(event.index, []).extend([event.score] if event.score else [])
             if event.done:
                 file.add(clips[event.index], rows.pop(event.index), str(event.error) if event.error else None)
                 tally.done += 1
-                tally.failed += _count(event, bar)
+                tally.failed += _count(event, advance)

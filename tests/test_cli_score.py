@@ -2,11 +2,13 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -206,3 +208,18 @@ def test_ctrl_c_while_standard_input_sends_nothing(sample: Path, jobs: int) -> N
     assert process.wait(timeout=10) == 130
     _, errors = process.communicate()
     assert errors.decode().splitlines()[-1] == "shortcast: interrupted"
+
+
+def test_a_terminal_sees_a_bar_and_a_pipe_does_not(clips: Path, tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty", reason="pseudo-terminals are POSIX's")
+    outer, inner = pty.openpty()
+    command = [*SCORE, str(clips / "0.mp4"), str(clips / "2.mp4"), "-o", str(tmp_path / "out.csv")]
+    process = subprocess.Popen(command, stderr=inner)
+    os.close(inner)
+    shown = b""
+    with os.fdopen(outer, "rb", buffering=0) as terminal, suppress(OSError):  # which is how Linux says that a terminal ends
+        while data := terminal.read(65_536):
+            shown += data
+    assert process.wait(timeout=60) == 1
+    assert b"clips/s" in shown
+    assert b"clips/s" not in score(clips / "0.mp4", clips / "2.mp4", "-o", tmp_path / "other.csv").stderr

@@ -18,17 +18,11 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 def test_the_bar_counts_clips_and_failures_and_says_how_fast_they_go(screen: io.StringIO) -> None:
-    with ClipBar(4, show=True) as bar:
-        bar.advance(failed=False)
-        bar.advance(failed=True)
+    with ClipBar(4) as bar:
+        bar.advance(False)
+        bar.advance(True)
     last = screen.getvalue().split("\r")[-1]
     assert "2/4" in last
     assert "clips/s" in last
     assert "ETA" in last
     assert "1 failed" in last
-
-
-def test_where_there_is_no_terminal_nothing_is_written(screen: io.StringIO) -> None:
-    with ClipBar(4, show=False) as bar:
-        bar.advance(failed=False)
-    assert screen.getvalue().strip() == ""
