@@ -2,12 +2,13 @@
 
     python -m shortcast.benchmarks.until_settled MANIFEST-OR-FOLDER --bundle BUNDLE -o until-settled.json
 
-(A) Every clip is scored twice in turn, whole and with `UntilSettled` as the command line has it, one clip at a time: core-seconds (user and
-system) of the process for each. (B) From the scores of the whole run, with no further scoring, what each rule would have done: the bundle's
-own for a grid of confidences; a plain threshold on the probability of the class, with several patiences; and stopping after a fixed number
-of chunks. For each: seconds not read, clips that kept their class or interval, how far the score still moved, and, where the manifest knows
-the truth, the error of the scores as they stood against that of the whole clips, with percentile intervals over whole authors. The clips
-should be others than those that trained the model and that made its settling table. Every clip's scores are kept in the file.
+(A) Every clip (or the first `--twice` of them) is scored twice in turn, whole and with `UntilSettled` as the command line has it, one clip
+at a time: core-seconds (user and system) of the process for each. (B) From the scores of the whole run, with no further scoring, what
+each rule would have done: the bundle's own for a grid of confidences; a plain threshold on the probability of the class, with several
+patiences; and stopping after a fixed number of chunks. For each: seconds not read, clips that kept their class or interval, how far the
+score still moved, and, where the manifest knows the truth, the error of the scores as they stood against that of the whole clips, with
+percentile intervals over whole authors. The clips should be others than those that trained the model and that made its settling table.
+Every clip's scores are kept in the file.
 """
 
 from __future__ import annotations
@@ -54,10 +55,10 @@ class ClipRun:
     truth_z: float | None
     """None where nobody knows it."""
     path: ClipPath
-    whole_core_s: float
-    settled_core_s: float
-    settled_end_s: float
-    """Where the real run stopped."""
+    whole_core_s: float | None = None
+    settled_core_s: float | None = None
+    settled_end_s: float | None = None
+    """Where the real run stopped. None, as the two above, where the clip was scored once only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,10 @@ class RuleResult:
     cost: Cost | None
 
 
-def measure(source: Path, bundle: Bundle, *, until: Until, threads: int, known: Sequence[ClipRun], limit: int | None) -> list[ClipRun]:
-    """Scores every clip twice; what cannot be scored is said and left out.
+def measure(
+    source: Path, bundle: Bundle, *, until: Until, threads: int, known: Sequence[ClipRun] = (), limit: int | None, twice: int | None
+) -> list[ClipRun]:
+    """Scores clips; what cannot be scored is said and left out.
 
     Args:
         source: a manifest or a folder.
@@ -109,6 +112,7 @@ def measure(source: Path, bundle: Bundle, *, until: Until, threads: int, known: 
         threads: CPUs for one stream.
         known: runs of an earlier call, which are not repeated.
         limit: clips to score now at most; None: all.
+        twice: how many clips are scored twice, for their core-seconds; None: all.
     """
     names = {run.clip for run in known}
     runs = list(known)
@@ -121,17 +125,22 @@ def measure(source: Path, bundle: Bundle, *, until: Until, threads: int, known: 
                 if not warm:  # loads what is loaded once
                     scorer.score(path)
                     warm = True
-                started = process_time()
-                scores = list(scorer.stream(path))
-                between = process_time()
-                last = settling.score(path)
-                ended = process_time()
+                again = twice is None or len(runs) < twice
+                runs.append(_run(scorer, settling if again else None, path, author, truth_z))
             except MediaError as error:
                 print(error)
-                continue
-            said = path_of(scores, bundle.manifest.target)
-            runs.append(ClipRun(path.name, author, truth_z, said, between - started, ended - between, last.end_s))
     return runs
+
+
+def _run(scorer: Scorer, settling: UntilSettled | None, path: Path, author: str | None, truth_z: float | None) -> ClipRun:
+    """One clip, whole and, where there is a rule to follow, again until it is settled."""
+    started = process_time()
+    said = path_of(list(scorer.stream(path)), scorer.bundle.manifest.target)
+    between = process_time()
+    if settling is None:
+        return ClipRun(path.name, author, truth_z, said)
+    last = settling.score(path)
+    return ClipRun(path.name, author, truth_z, said, between - started, process_time() - between, last.end_s)
 
 
 def _clips(source: Path, bundle: Bundle) -> Iterator[tuple[Path, str | None, float | None]]:
@@ -291,7 +300,11 @@ def report(runs: Sequence[ClipRun], bundle: Bundle, until: Until, *, threads: in
     whole_s = float(sum(run.path.end_s[-1] for run in runs))
     settling = bundle.manifest.settling
     bootstrap = Bootstrap([run.author for run in runs], resamples=resamples)
-    whole_core_s, settled_core_s = (np.array([getattr(run, name) for run in runs]) for name in ("whole_core_s", "settled_core_s"))
+    twice = [run for run in runs if run.settled_core_s is not None]
+    whole_core_s, settled_core_s = (
+        np.array([getattr(run, name) for run in twice], dtype=np.float64) for name in ("whole_core_s", "settled_core_s")
+    )
+    both = Bootstrap([run.author for run in twice], resamples=resamples) if twice else None
     return {
         "bundle": bundle.manifest.id,
         "settling": settling.provenance if settling else None,
@@ -305,9 +318,10 @@ def report(runs: Sequence[ClipRun], bundle: Bundle, until: Until, *, threads: in
         "threads": threads,
         "measured": {
             "rule": f"{until.kind} settled at {until.confidence:g}",
+            "clips": len(twice),
             "whole_core_s": float(whole_core_s.sum()),
             "settled_core_s": float(settled_core_s.sum()),
-            "saved": asdict(bootstrap.interval(_ratio, whole_core_s, whole_core_s - settled_core_s)),
+            "saved": asdict(both.interval(_ratio, whole_core_s, whole_core_s - settled_core_s)) if both else None,
         },
         "rules": [asdict(result) for result in replay(runs, bundle, resamples=resamples)],
         "runs": [_raw(run) for run in runs],
@@ -324,12 +338,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=available_cpus())
     parser.add_argument("--resamples", type=int, default=1000, help="of authors, for the intervals")
     parser.add_argument("--limit", type=int, help="score no more clips than this now")
+    parser.add_argument("--twice", type=int, help="score no more clips than this twice, for their core-seconds")
     parser.add_argument("--resume", action="store_true", help="go on with the clips that the output file has")
     parser.add_argument("-o", "--output", type=Path, help="where the results go, as JSON")
     arguments = parser.parse_args()
     bundle, until = Bundle.open(arguments.bundle), Until(arguments.kind, arguments.confidence)
     known = _read(arguments.output, bundle) if arguments.resume else []
-    runs = measure(arguments.source, bundle, until=until, threads=arguments.threads, known=known, limit=arguments.limit)
+    runs = measure(
+        arguments.source, bundle, until=until, threads=arguments.threads, known=known, limit=arguments.limit, twice=arguments.twice
+    )
     found = report(runs, bundle, until, threads=arguments.threads, resamples=arguments.resamples)
     for line in _lines(found):
         print(line)
@@ -339,8 +356,12 @@ def main() -> None:
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:
     measured = found["measured"]
-    yield f"{found['clips']} clips, {found['media_s']:.0f} s; {measured['rule']}: {measured['settled_core_s']:.1f} core-seconds for "
-    yield f"{measured['whole_core_s']:.1f} of whole clips, {_share(measured['saved'])} saved"
+    yield f"{found['clips']} clips, {found['media_s']:.0f} s"
+    if measured["saved"]:
+        yield (
+            f"{measured['rule']}, {measured['clips']} clips scored twice: {measured['settled_core_s']:.1f} core-seconds for "
+            f"{measured['whole_core_s']:.1f} of whole clips, {_share(measured['saved'])} saved"
+        )
     for rule in found["rules"]:
         cost = rule["cost"]
         error = f", MSE {cost['mse']:.3f} ({_signed(cost['mse_difference'])}), accuracy {cost['accuracy']:.3f}" if cost else ""
