@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["AsyncScorer", "Bundle", "Scorer", "ShortcastError", "__version__", "score_many"]
+__all__ = ["AsyncScorer", "Bundle", "Scorer", "ShortcastError", "UntilSettled", "__version__", "score_many"]
 
 if TYPE_CHECKING:
     from .errors import ShortcastError
     from .runtime.aio import AsyncScorer
     from .runtime.bundle import Bundle
+    from .runtime.early import UntilSettled
     from .runtime.many import score_many
     from .runtime.scorer import Scorer
 
@@ -21,6 +22,7 @@ _HOMES = {
     "Bundle": ".runtime.bundle",
     "Scorer": ".runtime.scorer",
     "ShortcastError": ".errors",
+    "UntilSettled": ".runtime.early",
     "score_many": ".runtime.many",
 }
 

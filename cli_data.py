@@ -34,6 +34,8 @@ def synth(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to fill.", show_default=False)],
     clips: Annotated[int, typer.Option(min=1, help="How many clips.")] = 300,
     seed: Annotated[int, typer.Option(help="Clip i depends on the seed and i alone.")] = 0,
+    shortest: Annotated[float, typer.Option(metavar="SECONDS", help="Length of the shortest clip there may be.")] = 4.0,
+    longest: Annotated[float, typer.Option(metavar="SECONDS", help="Length of the longest clip there may be.")] = 20.0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes that render.", show_default="the CPU quota")] = None,
     force: Annotated[bool, typer.Option("--force", help="Use a folder that holds something else.")] = False,
 ) -> None:
@@ -50,6 +52,7 @@ def synth(
             output,
             clips=clips,
             seed=seed,
+            lengths_s=(shortest, longest),
             jobs=jobs or available_cpus(),
             force=force,
             progress=lambda done, total: bars.advance("clips", done, total),

@@ -1,4 +1,4 @@
-"""Commands that make bundles and look into them: export, verify, inspect, sign."""
+"""Commands that make bundles and look into them: export, verify, inspect, sign, settle."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from .cli_options import (
     SignerOption,
     WhisperOption,
 )
+from .errors import BundleError
 from .terminal import console, say
 
 if TYPE_CHECKING:
@@ -263,3 +264,55 @@ def sign(
 
     Bundle.open(bundle)
     say(f"{bundle} is signed by {sign_bundle(bundle, key)}")
+
+
+@export_app.command(
+    epilog="Examples:\n\n  shortcast settle my-model.shortcast clips/\n\n"
+    '  shortcast settle my-model.shortcast held-out/*.mp4 --source "400 posts of May 2026, none of them trained on"'
+)
+def settle(
+    bundle: Annotated[Path, typer.Argument(help="The bundle to calibrate.", show_default=False)],
+    clips: Annotated[
+        list[str], typer.Argument(metavar="CLIPS...", help="Files, or folders of videos, that it was not trained on.", show_default=False)
+    ],
+    source: Annotated[str, typer.Option(help="What the clips are, in a sentence, for the record.", show_default=False)] = "",
+    precision: PrecisionOption = Precision.fp32,
+    device: DeviceOption = Device.cpu,
+    whisper: WhisperOption = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Clips scored at once.", show_default="the CPU quota")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Measure when a bundle's scores are settled, for `shortcast score --until-settled`, and put a table of it into the manifest.
+
+    Clips are scored whole and each is compared with itself, so they need no counts. The bundle gets another id, and a signature goes.
+    """
+    from .display import StageBars
+    from .display_bundle import settling_table
+    from .runtime.bundle import Bundle
+    from .runtime.clip_list import list_clips
+    from .runtime.cpu import available_cpus
+    from .runtime.scorer import Scorer
+    from .runtime.settle import put_into, score_paths, table_of
+
+    opened = Bundle.open(bundle)
+    if opened.manifest.settling and not force:
+        raise BundleError(f"{bundle} has a settling table; give --force to replace it")
+    cpus = available_cpus()
+    at_once = jobs or cpus
+    listed = list_clips(clips, once=True)
+    with (
+        Scorer(opened, precision=precision.value, device=device.value, whisper=whisper, threads=max(1, cpus // at_once)) as scorer,
+        StageBars() as bars,
+    ):
+        scored = score_paths(scorer, listed, jobs=at_once, progress=lambda done, total: bars.advance("clips", done, total))
+    for sentence in scored.failed:
+        say(sentence)
+    command = shlex.join(["shortcast", *sys.argv[1:]])
+    settling = table_of(scored, source=source or "not said", precision=precision.value, command=command)
+    if put_into(opened, settling):
+        say(f"the signature of {bundle} was for another manifest and is gone; sign the bundle again with `shortcast sign`")
+    console().print(settling_table(settling))
+    say(
+        f"{bundle} has a settling table of {len(scored.paths)} clips"
+        + (f", {len(scored.failed)} could not be scored" if scored.failed else "")
+    )

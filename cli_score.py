@@ -17,9 +17,16 @@ from .terminal import say
 if TYPE_CHECKING:
     from .runtime.bundle import Bundle
     from .runtime.clip_list import Clip
-    from .score_run import Target
+    from .score_run import EarlyExit, Target
 
 score_app = typer.Typer()
+
+
+class Settled(str, Enum):
+    """What is to be settled before a clip is left."""
+
+    class_ = "class"
+    interval = "interval"
 
 
 class Format(str, Enum):
@@ -34,7 +41,9 @@ class Format(str, Enum):
 @score_app.command(
     epilog="Examples:\n\n  shortcast score clip.mp4 --every-chunk\n\n  shortcast score *.mp4 --format jsonl > scores.jsonl\n\n"
     "  cat clip.webm | shortcast score - --bundle my.shortcast\n\n  shortcast score clip.mp4 --transcript\n\n"
-    "  shortcast score clips --jobs 4 --resume scores.parquet\n\n  find . -name '*.mp4' -print0 | shortcast score --from - -o scores.csv"
+    "  shortcast score clips --jobs 4 --resume scores.parquet\n\n"
+    "  shortcast score clips --until-settled --settled-confidence 0.8 -o scores.jsonl\n\n"
+    "  find . -name '*.mp4' -print0 | shortcast score --from - -o scores.csv"
 )
 def score(
     sources: Annotated[
@@ -65,6 +74,22 @@ def score(
         typer.Option("--ordered/--no-ordered", help="Keep the order of the clips.", show_default="for tables and --every-chunk on stdout"),
     ] = None,
     every_chunk: Annotated[bool, typer.Option("--every-chunk", help="Print a score after each chunk, as soon as it is known.")] = False,
+    until_settled: Annotated[
+        bool, typer.Option("--until-settled", help="Stop reading a clip once its score is settled, and say what that saved.")
+    ] = False,
+    settled: Annotated[
+        Settled | None, typer.Option("--settled", help="What must be settled: the class (quartile) or the interval.", show_default="class")
+    ] = None,
+    settled_confidence: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="Share of the clips that stop early which is to end as it stood when it stopped.", show_default="0.9"
+        ),
+    ] = None,
+    watts_per_core: Annotated[
+        float | None,
+        typer.Option(metavar="WATTS", min=0.0, help="What a busy core takes; turns core-seconds into joules.", show_default=False),
+    ] = None,
     transcript: Annotated[bool, typer.Option("--transcript", help="Add the words that are spoken.")] = False,
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Use the pictures.")] = True,
     sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Use the sound; without it no Whisper weights are needed.")] = True,
@@ -79,10 +104,13 @@ def score(
     from .runtime.scorer import Scorer
     from .score_run import Plan, print_scores, printer, score_into
 
+    until = _until(until_settled, settled, settled_confidence, watts_per_core, transcript=transcript)
     target = _target(output, resume, output_format, retry_failed=retry_failed, force=force)
     clips = _clips(sources or [], from_, once=target is not None)
     as_table = target is None and (output_format is Format.table or (output_format is None and sys.stdout.isatty()))
     opened = _open_bundle(bundle, require_signed_by)
+    if until:
+        until.check(opened, both=pictures and sound)
     open_scorer = partial(
         Scorer,
         opened,
@@ -93,15 +121,34 @@ def score(
         transcribe=transcript,
     )
     in_turn = as_table or (every_chunk and target is None) if ordered is None else ordered
-    plan = Plan(open_scorer, ReadOptions(use_pictures=pictures, use_sound=sound), jobs, threads, every_chunk, in_turn)
+    plan = Plan(open_scorer, ReadOptions(use_pictures=pictures, use_sound=sound), jobs, threads, every_chunk, in_turn, until)
     left_out = {"no pictures": not pictures, "no sound": not sound, "transcript": transcript, "every chunk": every_chunk}
-    settings = [precision.value, *(name for name, applies in left_out.items() if applies)]
+    settings = [precision.value, *(name for name, applies in left_out.items() if applies), *([str(until)] if until else [])]
     key = RowsKey(f"{opened.manifest.id[:16]}, {', '.join(settings)}", opened.manifest.target.classes)
     if target:
         failures = score_into(target, key, clips, plan)
     else:
         failures = print_scores(clips, plan, printer(key, as_table=as_table, as_csv=output_format is Format.csv))
     raise typer.Exit(1 if failures else 0)
+
+
+def _until(wanted: bool, kind: Settled | None, confidence: float | None, watts: float | None, *, transcript: bool) -> EarlyExit | None:
+    """When to stop reading a clip, or None to read it whole; what makes no sense together is a usage error."""
+    from .runtime.early import Until
+    from .score_run import EarlyExit
+
+    given = {"--settled": kind, "--settled-confidence": confidence, "--watts-per-core": watts}
+    refusals = [
+        *((not wanted and value is not None, f"{name} needs --until-settled") for name, value in given.items()),
+        (confidence is not None and not 0 < confidence < 1, f"--settled-confidence is between 0 and 1, got {confidence}"),
+        (wanted and transcript, "a transcript is of the whole clip; leave out --until-settled or --transcript"),
+    ]
+    for applies, sentence in refusals:
+        if applies:
+            raise typer.BadParameter(sentence)
+    if not wanted:
+        return None
+    return EarlyExit(Until("interval" if kind is Settled.interval else "class", confidence or 0.9), watts)
 
 
 def _target(output: Path | None, resume: Path | None, form: Format | None, *, retry_failed: bool, force: bool) -> Target | None:

@@ -15,6 +15,7 @@ from .runtime.bundle import CLIPS, Bundle, BundleFile, Manifest
 from .runtime.engine_record import EngineRecord
 from .runtime.engines import TensorSpec
 from .runtime.intervals import ConformalIntervals
+from .runtime.settling import Settling
 
 
 def bundle_tables(bundle: Bundle) -> list[Table]:
@@ -28,6 +29,7 @@ def bundle_tables(bundle: Bundle) -> list[Table]:
     shown = [_about(manifest), _files(manifest.files), _graphs(manifest)]
     shown += [_reduced(reports)] if reports else []
     shown += [_engines(engines)] if engines else []
+    shown += [settling_table(manifest.settling)] if manifest.settling else []
     shown += [summary_table(proofs), *(table for proof in proofs for table in proof_tables(proof))]
     return [*shown, *card_tables(manifest.card)]
 
@@ -112,6 +114,34 @@ def _engines(engines: Iterable[tuple[str, EngineRecord]]) -> Table:
         built = f"{key.flavour} {key.version}, {key.platform}"
         table.add_row(folder, device, built, "\n".join(map(str, key.profiles)), str(record.attestation))
     return table
+
+
+def settling_table(settling: Settling) -> Table:
+    """What stopping early was found to be worth, a row for each threshold."""
+    certainty = f"{settling.certainty:.0%}"
+    table = Table(title=f"settled scores, measured on {settling.clips} clips: {_made_from(settling.provenance)}", show_edge=False)
+    for column in (
+        "settled",
+        "threshold",
+        "clips that stop",
+        "end as they stood",
+        f"at least ({certainty} sure)",
+        "9 of 10 move",
+        "not read",
+    ):
+        table.add_column(column, justify="left" if column == "settled" else "right")
+    for rule in settling.rules:
+        for row in rule.rows:
+            moved = "-" if row.moved_z is None else f"{row.moved_z:.2f} z"
+            promised = f"{100 * settling.at_least(rule, row):.1f} %"
+            cells = (f"{row.threshold:.3g}", f"{row.stopped}", f"{row.kept}", promised, moved, f"{row.unread:.0%}")
+            table.add_row(f"{rule.kind}, {rule.patience} chunks", *cells)
+    return table
+
+
+def _made_from(provenance: Mapping[str, Any]) -> str:
+    lengths = f"{provenance['shortest_s']:g} to {provenance['longest_s']:g} s" if "longest_s" in provenance else "lengths unknown"
+    return f"{provenance.get('source', 'not said what')}, {lengths}"
 
 
 def _margins(intervals: ConformalIntervals) -> str:

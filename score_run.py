@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ShortcastError
+from .runtime.bundle import Bundle
 from .runtime.clip_list import Clip
 from .runtime.cpu import available_cpus
+from .runtime.early import Savings, Until, UntilSettled, stop_of
 from .runtime.many import Event, score_many
 from .runtime.media import ReadOptions
 from .runtime.score import Score
 from .runtime.score_files import FileFormat, RowEncoder, RowsKey, ScoreFile, new_score_file, resume_score_file
-from .runtime.score_rows import rows_of
+from .runtime.score_rows import class_key, rows_of
 from .runtime.scorer import Scorer
 from .terminal import console, say
 
@@ -33,6 +35,67 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlyExit:
+    """That clips are left once they are settled."""
+
+    until: Until
+    watts_per_core: float | None
+
+    def __str__(self) -> str:
+        return f"until the {self.until.kind} is settled at {self.until.confidence:g}"
+
+    def check(self, bundle: Bundle, *, both: bool) -> None:
+        """Says what the bundle promises.
+
+        Args:
+            bundle: what clips are scored with.
+            both: pictures and sound are used.
+
+        Raises:
+            DataError: it has no settling table, or cannot promise so much.
+        """
+        stop = stop_of(bundle, self.until)
+        moved = "" if stop.row.moved_z is None else f", and 9 in 10 of them moved by at most {stop.row.moved_z:.2f} standardised units"
+        settling = bundle.manifest.settling
+        say(
+            f"of clips that stop early at least {100 * stop.at_least:.1f} % keep their {_name(self.until, bundle)}: {stop.row.kept} of "
+            f"{stop.row.stopped} did when the bundle was calibrated{moved}"
+            + (f" ({settling.provenance['source']})" if settling and settling.provenance.get("source") else "")
+        )
+        if not both:
+            say("that was measured with pictures and sound; with one of them left out it is not known to hold")
+
+    def report(self, savings: Savings) -> None:
+        """Says what stopping early saved."""
+        if savings.clips:
+            say(" ".join(part for part in (*_saved(savings), *_energy(savings, self.watts_per_core)) if part))
+
+
+def _name(until: Until, bundle: Bundle) -> str:
+    return "interval" if until.kind == "interval" else class_key(bundle.manifest.target.classes)
+
+
+def _saved(savings: Savings) -> Iterator[str]:
+    whole_s = savings.seen_s + savings.unread_s
+    yield f"settled early: {savings.settled} of {savings.clips} clips; {savings.unread_s:.1f} s of {whole_s:.1f} s not read"
+    yield f"({savings.unread_s / whole_s:.0%})" if whole_s else ""
+    if savings.undeclared:
+        yield f"and what is left of {savings.undeclared} whose length nobody declares"
+    if savings.unread_s and savings.core_s is not None and savings.core_s_per_s is not None:
+        yield f"- about {savings.core_s:.1f} core-seconds, at the {savings.core_s_per_s:.3f} for a second of media that this run took"
+
+
+def _energy(savings: Savings, watts_per_core: float | None) -> Iterator[str]:
+    """Joules where the machine counts them or the user says what a core takes; never a guess."""
+    if not savings.unread_s:
+        return
+    if watts_per_core is not None and savings.core_s is not None:
+        yield f"- about {savings.core_s * watts_per_core:.0f} J, at {watts_per_core:g} W for a busy core as given"
+    elif watts_per_core is None and savings.joules is not None and savings.joules_per_s is not None:
+        yield f"- about {savings.joules:.0f} J, at the {savings.joules_per_s:.2f} J that the processor counted for each (whole machine)"
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How clips are scored, whatever becomes of the scores."""
 
@@ -43,6 +106,8 @@ class Plan:
     threads: int | None
     every_chunk: bool
     ordered: bool
+    until: EarlyExit | None = None
+    """Leaves clips early; None scores them whole."""
 
     def events(self, clips: Sequence[Clip]) -> Generator[Event, None, None]:
         """Opens the engines and scores clips."""
@@ -50,7 +115,14 @@ class Plan:
         jobs = self.jobs or _default_jobs(clips, cpus)
         with self.open_scorer(threads=self.threads or max(1, cpus // jobs)) as scorer:
             sources = (clip.source for clip in clips)
-            yield from score_many(scorer, sources, jobs=jobs, options=self.options, each_chunk=self.every_chunk, ordered=self.ordered)
+            settling = UntilSettled(scorer, self.until.until) if self.until else None
+            try:
+                yield from score_many(
+                    settling or scorer, sources, jobs=jobs, options=self.options, each_chunk=self.every_chunk, ordered=self.ordered
+                )
+            finally:
+                if self.until and settling:
+                    self.until.report(settling.savings)
 
 
 def _default_jobs(clips: Sequence[Clip], cpus: int) -> int:

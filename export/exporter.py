@@ -199,6 +199,7 @@ def _manifest(
         window_chunks=trained.fusion.config.window,
         card=trained.card,
         provenance=provenance,
+        settling=trained.settling,
     )
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, ShortcastError
 from ..runtime.contract import Contract
 from ..runtime.intervals import ConformalIntervals
+from ..runtime.settling import Settling
 from ..runtime.target import Target
 from .autoencoder import ConvLSTMAutoencoder, DecoderConfig
 from .convlstm import EncoderConfig
@@ -41,6 +42,8 @@ class Checkpoint:
     card: dict[str, Any]
     """Free JSON: what it was trained on, held-out numbers."""
     intervals: ConformalIntervals
+    settling: Settling | None = None
+    """When a score is settled; None where too few clips could tell."""
 
     def __post_init__(self) -> None:
         encoder, fusion, contract = self.autoencoder.encoder.config, self.fusion.config, self.contract
@@ -104,6 +107,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             Target.from_json(config["target"]),
             dict(config["card"]),
             ConformalIntervals.from_json(config["intervals"]),
+            Settling.from_json(config["settling"]) if "settling" in config else None,
         )
     except (ShortcastError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path / CONFIG_FILE} does not describe a model: {error}") from error
@@ -147,6 +151,7 @@ def _config_text(checkpoint: Checkpoint) -> str:
         "target": checkpoint.target.to_json(),
         "intervals": checkpoint.intervals.to_json(),
         "card": checkpoint.card,
+        **({} if checkpoint.settling is None else {"settling": checkpoint.settling.to_json()}),
     }
     try:
         return json.dumps(plain, indent=2, allow_nan=False) + "\n"
@@ -175,8 +180,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else None
         raise CheckpointError(f"{path} is of checkpoint format {found!r}; this version reads format {FORMAT}: train it again")
-    if set(config) != _KEYS:
-        raise CheckpointError(f"{path / CONFIG_FILE} has unknown or missing keys {sorted(set(config) ^ _KEYS)}")
+    if set(config) - {"settling"} != _KEYS:  # a checkpoint may do without
+        raise CheckpointError(f"{path / CONFIG_FILE} has unknown or missing keys {sorted((set(config) ^ _KEYS) - {'settling'})}")
     return config
 
 

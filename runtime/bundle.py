@@ -29,6 +29,7 @@ from .engine_record import EngineRecord
 from .engines import TensorSpec
 from .intervals import ConformalIntervals
 from .proof import PrecisionProof, ProofClip, load_proof_clips
+from .settling import Settling
 from .signature import MANIFEST, SIGNATURE, require_signature
 from .target import Target
 
@@ -43,6 +44,8 @@ WHISPER = "whisper"
 ENGINES = "engines"
 PARITY_REPORT = "reports/parity.json"
 GRAPHS = ("visual", "fusion")
+_OPTIONAL = {"settling"}
+"""Keys of the manifest that a bundle may do without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,8 @@ class Manifest:
     """What the model was trained on and how it did on clips it had not seen."""
     provenance: dict[str, Any]
     """Checkpoint hash, versions, command and time of the export."""
+    settling: Settling | None = None
+    """When a score is settled. None where nobody has calibrated it; the manifest then has no such key."""
 
     @property
     def interval_coverage(self) -> float:
@@ -131,9 +136,10 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` is the exact inverse."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OPTIONAL}
         return {
             **plain,
+            **({} if self.settling is None else {"settling": self.settling.to_json()}),
             "files": [asdict(file) for file in self.files],
             "graphs": {name: {precision: graph.to_json() for precision, graph in files.items()} for name, files in self.graphs.items()},
             "whisper": asdict(self.whisper),
@@ -159,7 +165,7 @@ class Manifest:
         """
         if plain.get("schema") != SCHEMA:
             raise BundleError(f"{MANIFEST}: schema is {plain.get('schema')!r}, this version reads {SCHEMA!r}; export the bundle again")
-        odd = sorted(set(plain) ^ {f.name for f in fields(cls)})
+        odd = sorted((set(plain) ^ {f.name for f in fields(cls)}) - (_OPTIONAL - set(plain)))
         if odd:
             raise BundleError(f"{MANIFEST}: unknown or missing keys {odd}")
         try:
@@ -174,6 +180,7 @@ class Manifest:
                 "quantile_levels": tuple(float(level) for level in plain["quantile_levels"]),
                 "intervals": ConformalIntervals.from_json(plain["intervals"]),
                 "window_chunks": _window(plain["window_chunks"]),
+                "settling": Settling.from_json(plain["settling"]) if "settling" in plain else None,
             }
         except (DataError, AttributeError, TypeError, KeyError, ValueError) as error:
             raise BundleError(f"{MANIFEST}: {error}") from error

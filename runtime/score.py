@@ -75,11 +75,20 @@ class Score:
     """Sentences about what the score lacks: no sound track, a truncated file."""
     transcript: tuple[Segment, ...] | None = None
     """What was understood so far; None where it was not asked for."""
+    declared_s: float | None = None
+    """How long the container says the clip is; it can be wrong, or absent."""
+    settled: bool = False
+    """True where the clip was not read any further because its score was settled, see `early`."""
 
     @property
     def predicted_class(self) -> int:
         """The most probable class, 1 to K."""
         return self.class_probabilities.index(max(self.class_probabilities)) + 1
+
+    @property
+    def unread_s(self) -> float | None:
+        """Media seconds after this chunk; None where the container does not say."""
+        return None if self.declared_s is None else max(0.0, self.declared_s - self.end_s)
 
     def to_json(self) -> dict[str, Any]:
         """One JSON line; the schema is in docs/score-schema.md."""
@@ -91,6 +100,8 @@ class Score:
             "start_s": round(self.start_s, 3),
             "end_s": round(self.end_s, 3),
             "final": self.final,
+            "settled": self.settled,
+            "unread_s": round(self.unread_s, 3) if self.settled and self.unread_s is not None else None,
             "target": self.target,
             "score": self.value,
             "z": self.z,

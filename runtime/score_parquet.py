@@ -89,6 +89,8 @@ def _schema(classes: int) -> Any:
         "start_s": number,
         "end_s": number,
         "final": truth,
+        "settled": truth,
+        "unread_s": number,
         "target": text,
         "score": number,
         "z": number,

@@ -14,7 +14,7 @@ from .target import QUARTILES
 ORIGIN_KEYS = ("error", "file_bytes", "file_modified_s", "scored_with")
 """What every row of a file has beside the keys of a score; a row of a clip that could not be scored has `clip` and these alone."""
 
-_PLAIN = ("clip", "chunk", "start_s", "end_s", "final", "target", "score", "z")
+_PLAIN = ("clip", "chunk", "start_s", "end_s", "final", "settled", "unread_s", "target", "score", "z")
 STAGES = (*(field.name.removesuffix("_ms") for field in fields(Latency)), "total")
 """What `latency_ms` has."""
 

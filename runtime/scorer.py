@@ -42,6 +42,8 @@ class Stream:
     visual: History
     audio: History
     transcription: Transcription | None = None
+    declared_s: float | None = None
+    """How long the container says the clip is."""
     epoch: int = 0
     lost_packets: int = 0
     dropped_chunks: int = 0
@@ -129,6 +131,7 @@ class Scorer:
             source, self.bundle.contract, options=replace(options, decode_threads=options.decode_threads or self.plan.decode)
         )
         stream, hears = self.new_stream(chunks.name), options.use_sound and chunks.info.has_audio
+        stream.declared_s = chunks.info.declared_s
         with Ahead(_with_notes(chunks, options), self.plan.ahead, when_full=when_full) as ahead:
             if hears:
                 self._load_sound()  # before the first chunk, whose latency it would spoil
@@ -275,6 +278,7 @@ class Scorer:
             latency=latency,
             notes=notes,
             transcript=stream.transcription.segments if stream.transcription else None,
+            declared_s=stream.declared_s,
         )
 
     def _interval_z(self, quantiles: NDArray[np.float64], chunk: Chunk) -> tuple[float, float]:

@@ -14,3 +14,4 @@ if [ ! -e "$work/trained" ]; then
         --source "1,600 synthetic clips made by 'shortcast data synth --seed 7': it shows how shortcast works and knows nothing of real videos"
 fi
 shortcast export "$work/model" -o samples/demo.shortcast --golden samples/sample.mp4 --precision fp16 --precision int8 --clip "$work/clips" --force
+SHORTCAST_SETTLING=$work/settling samples/settle_demo_bundle.sh

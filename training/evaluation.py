@@ -6,7 +6,7 @@ Everything is computed over the whole split. The pictures-alone and sound-alone 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,8 @@ class Prediction:
     """int64 (N,): the most probable one."""
     end_s: NDArray[np.float64]
     """float64 (N,): seconds seen."""
+    class_probabilities: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    """float64 (N, K); `predict` gives them, most figures do without."""
 
     def index_at(self, seconds: float) -> int:
         """The last chunk that has ended when so many seconds have been seen; the first chunk where none has."""
@@ -133,7 +135,8 @@ def predict(model: DualTransformer, clips: Sequence[EmbeddedClip], *, pictures: 
 def _prediction(outputs: Sequence[FusionOutput], end_s: NDArray[np.float64]) -> Prediction:
     """Joins what was said of a clip's prefixes, in order."""
     score, quantiles, logits = (torch.cat([getattr(output, name) for output in outputs]) for name in ("score", "quantiles", "class_logits"))
-    return Prediction(score.double().numpy(), quantiles.double().numpy(), logits.argmax(dim=-1).numpy(), end_s)
+    probabilities = logits.double().softmax(dim=-1).numpy()
+    return Prediction(score.double().numpy(), quantiles.double().numpy(), logits.argmax(dim=-1).numpy(), end_s, probabilities)
 
 
 def predict_all(model: DualTransformer, clips: Sequence[EmbeddedClip]) -> Predictions:

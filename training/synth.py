@@ -4,8 +4,8 @@ Every clip is drawn from latent factors in [0, 1], painted (`scenes`), played an
 views by the rule in `success`. Its manifest row carries the factors; the file itself tells nothing of its success but what is in
 pictures and sound.
 
-Clip i is a function of (seed, i) alone, whatever the number of clips or jobs. Six clips in a row share an author, and authors take turns
-in the splits: of twenty, fourteen train, three validate and three test.
+Clip i is a function of (seed, i) alone, whatever the number of clips or jobs; another range of lengths makes other clips. Six clips in
+a row share an author, and authors take turns in the splits: of twenty, fourteen train, three validate and three test.
 """
 
 from __future__ import annotations
@@ -53,6 +53,10 @@ RECIPE = 1
 
 SPLIT_TURNS = ("train", "val", "test", "train", "train", "train", "train") * 2 + ("train", "val", "test", "train", "train", "train")
 
+LENGTHS_S = (SHORTEST_S, LONGEST_S)
+MOST_S = 600.0
+"""The longest clip that is made: its sound is held in memory."""
+
 FRAME_RATES = (Fraction(15), Fraction(24), Fraction(25), Fraction(30000, 1001))
 # Shares of (coded width, coded height, rotation in degrees counter-clockwise); mostly 9:16, as people film.
 FORMATS = {
@@ -72,6 +76,7 @@ def synthesise(
     *,
     clips: int,
     seed: int = 0,
+    lengths_s: tuple[float, float] = LENGTHS_S,
     jobs: int = 1,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -85,6 +90,7 @@ def synthesise(
         out_dir: the folder; made where missing.
         clips: how many, at least 1.
         seed: clip i is a function of (seed, i).
+        lengths_s: the shortest and the longest clip there may be; lengths are even on a logarithmic scale.
         jobs: processes to render with.
         force: use a folder that holds something else: files of the names that are written here are removed, others stay.
         progress: called with (finished, all) after every clip.
@@ -97,24 +103,28 @@ def synthesise(
     """
     if clips < 1 or jobs < 1 or seed < 0:
         raise DataError(f"expected clips and jobs of at least 1 and a seed of at least 0, got {clips}, {jobs} and {seed}")
+    shortest_s, longest_s = lengths_s
+    if not 1 <= shortest_s <= longest_s <= MOST_S:
+        raise DataError(f"expected lengths that rise from at least 1 s to at most {MOST_S:.0f} s, got {shortest_s:g} s to {longest_s:g} s")
     Speaker()
     folder = Path(out_dir).absolute()
-    _claim(folder, seed, force=force)
+    _claim(folder, seed, lengths_s, force=force)
     missing = [index for index in range(clips) if not _clip_path(folder, index).exists()]
     report = progress or (lambda finished, total: None)
     report(clips - len(missing), clips)
-    with closing(_render_all(folder, seed, missing, jobs)) as rendered:
+    with closing(_render_all(folder, seed, lengths_s, missing, jobs)) as rendered:
         for finished, _ in enumerate(rendered, start=clips - len(missing) + 1):
             report(finished, clips)
-    return write_manifest(folder / "manifest.jsonl", (clip_row(plan_clip(seed, index), folder) for index in range(clips)))
+    return write_manifest(folder / "manifest.jsonl", (clip_row(plan_clip(seed, index, lengths_s), folder) for index in range(clips)))
 
 
-def plan_clip(seed: int, index: int) -> ClipPlan:
-    """Draws one clip: a function of (seed, index) and of nothing else."""
+def plan_clip(seed: int, index: int, lengths_s: tuple[float, float] = LENGTHS_S) -> ClipPlan:
+    """Draws one clip: a function of these and of nothing else."""
     rng = np.random.default_rng((seed, index, 0))
     u = {name: float(rng.random()) for name in ("motion", "brightness", "warmth", "cuts", "tempo", "energy", "timbre")}
     fps = FRAME_RATES[rng.integers(len(FRAME_RATES))]
-    frames = round(SHORTEST_S * (LONGEST_S / SHORTEST_S) ** rng.random() * fps)
+    shortest_s, longest_s = lengths_s
+    frames = round(shortest_s * (longest_s / shortest_s) ** rng.random() * fps)
     width, height, rotation = list(FORMATS)[rng.choice(len(FORMATS), p=list(FORMATS.values()))]
     picture, sound = _kinds(rng)
     speaks = sound == "track" and rng.random() < SPEECH_SHARE
@@ -189,10 +199,11 @@ def _factors(u: Mapping[str, float], picture: str, sound: str, speech: float, ho
 
 
 def _lines(duration_s: float, rng: np.random.Generator) -> tuple[tuple[Line, ...], float]:
-    """One sentence a slot, k of n of them hooks with k uniform, and the share k / n."""
+    """One sentence a slot, k of n of them hooks with k uniform, and the share k / n. Only where there are too few does one come again."""
     count = slots(duration_s)
     hooks = int(rng.integers(count + 1))
-    texts = [*rng.choice(HOOKS, hooks, replace=False), *rng.choice(PLAIN, count - hooks, replace=False)]
+    plain = count - hooks
+    texts = [*rng.choice(HOOKS, hooks, replace=hooks > len(HOOKS)), *rng.choice(PLAIN, plain, replace=plain > len(PLAIN))]
     starts = np.arange(count) * SLOT_S + rng.uniform(0.05, LEAD_S, count)
     return tuple(Line(str(texts[i]), float(start)) for i, start in zip(rng.permutation(count), starts, strict=True)), hooks / count
 
@@ -200,9 +211,10 @@ def _lines(duration_s: float, rng: np.random.Generator) -> tuple[tuple[Line, ...
 _DIGITS = "[0-9]" * 6
 
 
-def _claim(folder: Path, seed: int, *, force: bool) -> None:
+def _claim(folder: Path, seed: int, lengths_s: tuple[float, float], *, force: bool) -> None:
     """Makes the folder ours: fresh, one to go on with, or, by force, one that held something else."""
-    note, recipe = folder / "recipe.json", {"made_by": "shortcast data synth", "recipe": RECIPE, "seed": seed}
+    lengths = {} if lengths_s == LENGTHS_S else {"lengths_s": list(lengths_s)}
+    note, recipe = folder / "recipe.json", {"made_by": "shortcast data synth", "recipe": RECIPE, "seed": seed, **lengths}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if _read_note(note) != recipe:
@@ -231,16 +243,16 @@ def _clip_path(folder: Path, index: int) -> Path:
     return folder / "clips" / f"{index:06d}.mp4"
 
 
-def _render_all(folder: Path, seed: int, indices: Sequence[int], jobs: int) -> Generator[int, None, None]:
+def _render_all(folder: Path, seed: int, lengths_s: tuple[float, float], indices: Sequence[int], jobs: int) -> Generator[int, None, None]:
     """Renders clips and yields each index when its file is whole."""
     if jobs == 1 or len(indices) < 2:
         for index in indices:
-            yield _render_one(folder, seed, index)
+            yield _render_one(folder, seed, lengths_s, index)
         return
     # Spawned, not forked: FFmpeg's and Python's threads don't survive a fork.
     pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_parent)
     try:
-        for done in as_completed([pool.submit(_render_one, folder, seed, index) for index in indices]):
+        for done in as_completed([pool.submit(_render_one, folder, seed, lengths_s, index) for index in indices]):
             yield done.result()
     except BrokenProcessPool as error:
         raise DataError("a rendering process died, perhaps for want of memory; run again with fewer --jobs to go on") from error
@@ -253,6 +265,6 @@ def _leave_interrupts_to_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _render_one(folder: Path, seed: int, index: int) -> int:
-    render(plan_clip(seed, index), _clip_path(folder, index))
+def _render_one(folder: Path, seed: int, lengths_s: tuple[float, float], index: int) -> int:
+    render(plan_clip(seed, index, lengths_s), _clip_path(folder, index))
     return index

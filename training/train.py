@@ -23,6 +23,7 @@ from ..models.checkpoint import Checkpoint, save_checkpoint
 from ..models.dual_transformer import DualTransformer
 from ..runtime.cpu import available_cpus
 from ..runtime.intervals import ConformalIntervals
+from ..runtime.settling import Settling
 from ..runtime.target import Target
 from ..runtime.whisper import WhisperWeights, resolve_whisper
 from .ablations import TrainedVariant, TrainingClips, train_variant, variant_identity, variants
@@ -42,6 +43,7 @@ from .metrics import both_spaces
 from .near_duplicates import Cluster, cluster_names, near_duplicates
 from .overlap import TRAINED_CLIPS_FILE, TrainedClips
 from .run import Progress, ProgressEvent, RunDirectory, State, run_identity, silent, torch_threads
+from .settled import settling_of
 from .splits import Split, crossings_of, leakage_of_split, split_clips
 from .studies import FITTED, VIDEO, Predictor
 from .targets import fit_target, target_values
@@ -115,6 +117,7 @@ class _Work:
     variants: tuple[TrainedVariant, ...]
     videos: tuple[TrainedVideo, ...]
     intervals: ConformalIntervals
+    settling: Settling | None
 
     def __init__(self, manifest: Path, out: Path, options: TrainOptions, progress: Progress, say: Callable[[str], None]) -> None:
         """Reads what is cheap to read, so that a wrong label is found before any clip is decoded."""
@@ -258,10 +261,12 @@ class _Work:
             )
 
     def fit_intervals(self) -> None:
-        """Calibrates the predicted intervals on the validation clips."""
+        """Calibrates the predicted intervals on the validation clips, and when they are settled."""
         with self._timed("intervals"):
             validation = self._labelled("val")
-            self.intervals = fit_intervals(predict(self.fusion, validation.clips), validation.z, self.fusion.config.quantile_levels)
+            predictions = predict(self.fusion, validation.clips)
+            self.intervals = fit_intervals(predictions, validation.z, self.fusion.config.quantile_levels)
+            self.settling = settling_of(predictions, self.intervals)
 
     def evaluate(self) -> Evaluation:
         """Looks at the test split, for the first and only time."""
@@ -343,7 +348,7 @@ class _Work:
             "options": {name: asdict(getattr(self.options, name)) for name in ("autoencoder", "regressor")},
             "versions": _versions(),
         }
-        return Checkpoint(self.autoencoder, self.fusion, self.options.contract, self.target, card, self.intervals)
+        return Checkpoint(self.autoencoder, self.fusion, self.options.contract, self.target, card, self.intervals, self.settling)
 
     def trained_clips(self) -> TrainedClips:
         """The content of the clips that the model was made with."""

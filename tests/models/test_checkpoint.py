@@ -15,6 +15,7 @@ from shortcast.models.convlstm import EncoderConfig
 from shortcast.models.dual_transformer import DualTransformer, FusionConfig
 from shortcast.runtime.contract import Contract, PictureContract
 from shortcast.runtime.intervals import ConformalIntervals, IntervalMargin
+from shortcast.runtime.settling import Settling, SettlingRow, SettlingRule
 from shortcast.runtime.target import Target
 
 ENCODER = EncoderConfig(
@@ -210,4 +211,24 @@ def test_altered_tensors_are_refused(saved: Path, alter: Any, message: str) -> N
     alter(tensors)
     save_file(tensors, saved / "model.safetensors")
     with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(saved)
+
+
+SETTLING = Settling(50, 0.95, (SettlingRule("class", 2, (SettlingRow(1.5, 40, 39, 0.2, 0.3),)),), {"source": "validation"})
+
+
+def test_a_settling_table_is_kept_where_there_is_one_and_nothing_is_written_where_there_is_none(
+    checkpoint: Checkpoint, saved: Path, tmp_path: Path
+) -> None:
+    assert "settling" not in json.loads((saved / "config.json").read_text())
+    assert load_checkpoint(saved).settling is None
+    save_checkpoint(replace(checkpoint, settling=SETTLING), tmp_path / "settled")
+    assert load_checkpoint(tmp_path / "settled").settling == SETTLING
+    assert checkpoint_sha256(saved) != checkpoint_sha256(tmp_path / "settled")
+
+
+@pytest.mark.parametrize("settling", [None, {}, {**SETTLING.to_json(), "clips": 1}])
+def test_a_settling_table_that_is_none_is_refused(saved: Path, settling: object) -> None:
+    edit(saved, {"settling": settling})
+    with pytest.raises(CheckpointError, match="settling"):
         load_checkpoint(saved)

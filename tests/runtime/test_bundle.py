@@ -1,13 +1,16 @@
+import hashlib
 import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from shortcast.errors import BundleError
 from shortcast.runtime.bundle import Bundle, Manifest
+from shortcast.runtime.settling import Settling, SettlingRow, SettlingRule
 
 
 @pytest.fixture
@@ -101,6 +104,8 @@ def altered(copy: Path, change: dict[str, object]) -> None:
         ({"quantile_levels": "all"}, "manifest.json"),
         ({"target": {}}, "target"),
         ({"intervals": {"coverage": 0.9}}, "intervals"),
+        ({"settling": None}, "settling"),
+        ({"settling": {"clips": 40}}, "settling"),
         ({"graphs": {"visual": {"fp32": {"file": "onnx/visual.fp32.onnx"}}}}, "manifest.json"),
         ({"graphs": []}, "manifest.json"),
         ({"variants": {"int8": {"visual": "int8", "fusion": "int8"}}}, "'int8' names graphs that are not there"),
@@ -151,3 +156,21 @@ def test_what_is_no_bundle_is_said_to_be_none(tmp_path: Path) -> None:
 def test_a_graph_that_is_not_there(demo: Path) -> None:
     with pytest.raises(BundleError, match=r"no int4 visual graph, only fp16, fp32, int8.*--precision int4"):
         Bundle.open(demo).graph("visual", precision="int4")
+
+
+def test_a_manifest_without_a_settling_table_has_no_such_key_and_its_old_id(demo: Path) -> None:
+    manifest = Bundle.open(demo).manifest
+    plain = replace(manifest, settling=None).with_id()
+    keys = {key: value for key, value in manifest.to_json().items() if key != "settling"}
+    unnamed = json.dumps({**keys, "id": ""}, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    assert plain.id == hashlib.sha256(unnamed.encode()).hexdigest()
+    assert plain.dumps() == json.dumps({**keys, "id": plain.id}, indent=2, sort_keys=True) + "\n"
+    assert Manifest.from_json(json.loads(plain.dumps())) == plain
+
+
+def test_a_settling_table_is_part_of_the_id(demo: Path) -> None:
+    row = SettlingRow(1.0, 40, 39, None, 0.3)
+    tables = [Settling(clips, 0.95, (SettlingRule("class", 2, (row,)),), {"source": "made"}) for clips in (50, 60)]
+    first, second = (replace(Bundle.open(demo).manifest, settling=table).with_id() for table in tables)
+    assert first.id != second.id
+    assert Manifest.from_json(json.loads(first.dumps())) == first

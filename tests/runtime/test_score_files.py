@@ -98,7 +98,7 @@ def test_parquet_has_every_key_of_a_line(tmp_path: Path, clips: list[Clip], made
 
 def test_csv_leaves_no_column_of_a_score_empty(tmp_path: Path, clips: list[Clip], made_score: Callable[..., Score]) -> None:
     with new_score_file(tmp_path / "out.csv", FileFormat.csv, KEY) as file:
-        file.add(clips[0], [made_score(final=True)])
+        file.add(clips[0], [made_score(final=True, settled=True, declared_s=9.0)])
     (row,) = read(tmp_path / "out.csv")
     assert [name for name, value in row.items() if value == ""] == ["error"]
 

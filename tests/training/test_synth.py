@@ -211,3 +211,28 @@ def test_a_black_clip_is_black_and_a_still_one_stands_still(plans: list[ClipPlan
 def test_a_silent_track_is_there_and_silent(plans: list[ClipPlan], tmp_path: Path) -> None:
     with av.open(str(_rendered(_first(plans, sound="silent"), tmp_path))) as source:
         assert all(np.abs(frame.to_ndarray()).max() < 1e-4 for frame in source.decode(audio=0))
+
+
+def test_other_lengths_make_other_clips_and_the_usual_ones_stay(made: Path, tmp_path: Path) -> None:
+    lengths = [plan_clip(SEED, index, (30.0, 90.0)).duration_s for index in range(300)]
+    assert 30 <= min(lengths) < 33
+    assert 83 < max(lengths) <= 90.05
+    longer = synthesise(tmp_path / "clips", clips=1, seed=SEED, lengths_s=(1.0, 2.0))
+    (row,) = read_manifest(longer)
+    assert 1 <= row.value("duration_s") <= 2.05
+    with pytest.raises(DataError, match="holds no clips of this recipe"):
+        synthesise(tmp_path / "clips", clips=1, seed=SEED)
+    assert plan_clip(SEED, 0) == plan_clip(SEED, 0, (4.0, 20.0))
+
+
+def test_a_long_speech_says_sentences_again(plans: list[ClipPlan]) -> None:
+    spoken = [plan for index in range(40) if (plan := plan_clip(SEED, index, (60.0, 90.0))).lines]
+    assert max(len(plan.lines) for plan in spoken) > 24
+    assert max(len({line.text for line in plan.lines}) for plan in spoken) <= 24
+
+
+@pytest.mark.parametrize("lengths_s", [(0.5, 4.0), (9.0, 4.0), (4.0, 1e9), (float("nan"), 9.0)])
+def test_lengths_that_cannot_be_are_refused(tmp_path: Path, lengths_s: tuple[float, float]) -> None:
+    with pytest.raises(DataError, match="lengths that rise"):
+        synthesise(tmp_path / "clips", clips=1, lengths_s=lengths_s)
+    assert not (tmp_path / "clips").exists()
