@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .errors import ShortcastError
@@ -14,6 +14,7 @@ from .runtime.clip_list import Clip
 from .runtime.cpu import available_cpus
 from .runtime.many import Event, score_many
 from .runtime.media import ReadOptions
+from .runtime.pace import PaceTally
 from .runtime.score import Score
 from .runtime.score_files import FileFormat, RowEncoder, RowsKey, ScoreFile, new_score_file, resume_score_file
 from .runtime.score_rows import rows_of
@@ -45,12 +46,17 @@ class Plan:
     ordered: bool
 
     def events(self, clips: Sequence[Clip]) -> Generator[Event, None, None]:
-        """Opens the engines and scores clips."""
+        """Opens the engines and scores clips. Of a single one every score comes, for its last is wanted if it is interrupted."""
         cpus = available_cpus()
         jobs = self.jobs or _default_jobs(clips, cpus)
         with self.open_scorer(threads=self.threads or max(1, cpus // jobs)) as scorer:
             sources = (clip.source for clip in clips)
-            yield from score_many(scorer, sources, jobs=jobs, options=self.options, each_chunk=self.every_chunk, ordered=self.ordered)
+            each_chunk = self.every_chunk or len(clips) == 1
+            yield from score_many(scorer, sources, jobs=jobs, options=self.options, each_chunk=each_chunk, ordered=self.ordered)
+
+    def wants(self, score: Score) -> bool:
+        """Whether a score is among those asked for."""
+        return self.every_chunk or score.final
 
 
 def _default_jobs(clips: Sequence[Clip], cpus: int) -> int:
@@ -81,12 +87,44 @@ def print_scores(clips: Sequence[Clip], plan: Plan, show: Callable[[Clip, Score]
     """Scores clips onto stdout; what is wrong with one goes to stderr and the others are still scored. Returns how many failed."""
     failures = 0
     seen = len(clips) > 1 and sys.stderr.isatty() and not sys.stdout.isatty()
-    with closing(plan.events(clips)) as events, _bar(len(clips), show=seen) as advance:
+    with _watched(clips, plan, show) as watched, closing(plan.events(clips)) as events, _bar(len(clips), show=seen) as advance:
         for event in events:
-            if event.score:
+            if event.score and plan.wants(event.score):
                 show(clips[event.index], event.score)
+            if event.score:
+                watched(event.index, event.score)
             failures += _count(event, advance)
     return failures
+
+
+@contextmanager
+def _watched(clips: Sequence[Clip], plan: Plan, keep: Callable[[Clip, Score], None]) -> Iterator[Callable[[int, Score], None]]:
+    """What is to be told of every score. Says what each live source came to, and of a single source that is interrupted keeps the last
+    score; if that is a live one, it has thereby ended as such a run does, and the interrupt goes no further.
+    """
+    tallies: dict[int, PaceTally] = {}
+
+    def see(index: int, score: Score) -> None:
+        tallies.setdefault(index, PaceTally()).add(score)
+        if score.final:
+            _say_pace(tallies.pop(index))
+
+    try:
+        yield see
+    except KeyboardInterrupt:
+        tally = tallies.get(0) if len(clips) == 1 else None
+        if tally is None or tally.latest is None:
+            raise
+        if not plan.every_chunk:
+            keep(clips[0], replace(tally.latest, notes=(*tally.latest.notes, "interrupted")))
+        _say_pace(tally)
+        if not tally.latest.pace.live:
+            raise
+
+
+def _say_pace(tally: PaceTally) -> None:
+    if tally.latest is not None and tally.latest.pace.live:
+        say(f"{tally.latest.clip}: {tally.summary()}")
 
 
 @contextmanager
@@ -149,10 +187,18 @@ def _append_scores(file: ScoreFile, clips: Sequence[Clip], plan: Plan, tally: _T
     if not clips:
         return
     rows: dict[int, list[Score]] = {}
-    with closing(plan.events(clips)) as events, _bar(len(clips), show=sys.stderr.isatty()) as advance:
+    with (
+        _watched(clips, plan, lambda clip, score: file.add(clip, [score])) as watched,
+        closing(plan.events(clips)) as events,
+        _bar(len(clips), show=sys.stderr.isatty()) as advance,
+    ):
         for event in events:
-            rows.setdefault(event.index, []).extend([event.score] if event.score else [])
+            if event.score:
+                watched(event.index, event.score)
+            if event.score and plan.wants(event.score):
+                rows.setdefault(event.index, []).append(event.score)
+            if event.done or len(clips) == 1:  # nothing mixes with the rows of a single clip, which may go on for ever
+                file.add(clips[event.index], rows.pop(event.index, []), str(event.error) if event.error else None)
             if event.done:
-                file.add(clips[event.index], rows.pop(event.index), str(event.error) if event.error else None)
                 tally.done += 1
                 tally.failed += _count(event, advance)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import parse_qsl
 
 from av.format import formats_available
@@ -61,8 +62,9 @@ def parse_device(source: str) -> Device | None:
     form, colon, rest = source.partition(":")
     if not colon or form not in DEVICES:
         return None
-    if form not in formats_available:
-        here = ", ".join(sorted(DEVICES.keys() & formats_available))
+    forms = {name for names in formats_available for name in names.split(",")}
+    if form not in forms:
+        here = ", ".join(sorted(DEVICES.keys() & forms))
         raise MediaError(f"{form}: the FFmpeg of this PyAV has no such device; it has {here}")
     address, _, query = rest.rpartition("?") if "?" in rest and form != "lavfi" else (rest, "", "")
     options = dict(parse_qsl(query, keep_blank_values=True))
@@ -73,6 +75,14 @@ def parse_device(source: str) -> Device | None:
     if form == "lavfi" and (others := [name for name in _filters(address) if name not in TEST_FILTERS]):
         raise MediaError(f"lavfi: {others[0]!r} is none of the filters a test picture is made of: {', '.join(sorted(TEST_FILTERS))}")
     return Device(form, address, options)
+
+
+def device_at(path: Path) -> str | None:
+    """How to ask for the device that a path is, where it looks like one: `v4l2:/dev/video0`."""
+    for form, example in DEVICES.items():
+        if path.parent == Path(example).parent and path.name.startswith(Path(example).name.rstrip("0123456789")):
+            return f"{form}:{path}"
+    return None
 
 
 def _filters(graph: str) -> list[str]:

@@ -116,7 +116,7 @@ class LastingMedia:
             try:
                 yield from self._connection()
             except MediaError as error:  # it opens, and nothing comes of it
-                self.interruption = str(error)
+                self.interruption = str(error).removeprefix(f"{self.name} ")
         self.truncated = self._media.truncated
         self.limited = self._media.limited
 
@@ -165,7 +165,7 @@ class LastingMedia:
                 if self._refused(error):
                     self._tell(f"{error}; not tried again")
                     return False
-                why = f"is not back: {error}"
+                why = str(error).removeprefix(f"{self.name} ")
                 continue
             return self._go_on(media, since)
         self._tell(f"{self.name} is given up after {self._tries} {'try' if self._tries == 1 else 'tries'}")

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .score import Score
+
+KEPT_ANSWERS = 4096
+"""Answer times that percentiles are taken over, the latest: of chunks of 2 s more than two hours, in constant memory."""
+P50_SAMPLES, P99_SAMPLES = 5, 100
+"""Percentiles are told from as many answers on: with fewer, the 99th is the greatest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +77,47 @@ class PaceKeeper:
             gap_s=self.gap_s,
             reconnects=self.reconnects,
         )
+
+
+@dataclass(slots=True)
+class PaceTally:
+    """What one run over a live source comes to, in one line."""
+
+    latest: Score | None = None
+    chunks: int = 0
+    answers_ms: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_ANSWERS))
+
+    def add(self, score: Score) -> None:
+        """One more score."""
+        if self.latest is None or score.index != self.latest.index:
+            self.chunks += 1
+            self.answers_ms.append(score.latency.answer_ms)
+        self.latest = score
+
+    def summary(self) -> str:
+        """`120 chunks (240.0 s), 0 dropped, 0 late (deadline 2000 ms), ...`; nothing before the first score."""
+        if self.latest is None:
+            return "no chunk scored"
+        pace = self.latest.pace
+        parts = [
+            f"{_count(self.chunks, 'chunk')} scored, {self.latest.dropped_chunks} dropped",
+            f"{pace.late_chunks} late (deadline {pace.deadline_ms:.0f} ms)",
+            *(f"answer p{share} {self._percentile(share):.0f} ms" for share in self._known_shares()),
+            f"real-time factor {pace.real_time_factor:.3f}",
+            _count(pace.reconnects, "reconnect"),
+            f"{pace.gap_s:.1f} s not scored",
+        ]
+        return ", ".join(parts)
+
+    def _known_shares(self) -> list[int]:
+        enough = {50: P50_SAMPLES, 99: P99_SAMPLES}
+        return [share for share, samples in enough.items() if len(self.answers_ms) >= samples]
+
+    def _percentile(self, share: int) -> float:
+        """The smallest answer that `share` per cent of them do not exceed."""
+        ordered = sorted(self.answers_ms)
+        return ordered[-(-share * len(ordered) // 100) - 1]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

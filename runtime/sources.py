@@ -26,7 +26,7 @@ from av.container import InputContainer
 
 from ..errors import MediaError
 from .ahead import WhenFull
-from .devices import DEVICES, Device, parse_device
+from .devices import Device, device_at, parse_device
 from .pipes import PipeReader, pipe_descriptor
 
 
@@ -294,8 +294,8 @@ def _find_path(path: Path, timeout_s: float | None) -> Place:
         raise MediaError(f"{name} is empty")
     if stat.S_ISFIFO(status.st_mode) and hasattr(os, "O_NONBLOCK"):
         return _find_fifo(path, name, timeout_s)
-    if stat.S_ISCHR(status.st_mode) and (forms := [form for form, example in DEVICES.items() if path.parent == Path(example).parent]):
-        raise MediaError(f"{name} is a device, not a media file; to read from it give {forms[0]}:{path}")
+    if stat.S_ISCHR(status.st_mode) and (device := device_at(path)):
+        raise MediaError(f"{name} is a device, not a media file; to read from it give {_printable(device)}")
     regular = stat.S_ISREG(status.st_mode)
     # "file:" keeps FFmpeg from taking a name such as concat:a.mp4 for a protocol.
     return Place(name, f"file:{path}", path=path if regular else None)
