@@ -27,6 +27,7 @@ MOST_MISSING = 5
 """Times in a row that a server may say that it has no such stream: whoever sends to it may be starting again, but not for ever."""
 REMEMBERED_PACKETS = 8192
 """More than a minute of pictures and sound."""
+FIRST_PACKETS = 32
 _SAME_PICTURE_S = 0.0005
 
 REFUSALS = (
@@ -68,6 +69,8 @@ class LastingMedia:
         self._lost_before = 0
         self._failed = 0
         self._packets = _PacketMemory()
+        self._recorded = False
+        """A connection began with what the first one began with."""
         self._picture_s, self._sound_end = -1.0, 0
         self._stop = threading.Event()
         self._events: Generator[Event, None, None] | None = None
@@ -144,9 +147,10 @@ class LastingMedia:
         return replace(event, first_sample=event.first_sample + known, samples=event.samples[known:], valid=valid)
 
     def _broke_off(self) -> bool:
-        """Whether there may be more: demuxing failed, or what has a clock of its own fell silent. A limit that is reached is an end."""
+        """Whether there may be more: demuxing failed, or what may be endless ended: a connection that is cut can look so."""
         self.interruption = self._media.interruption
-        return not self._media.limited and (self._media.failure is not None or self.kind in ("stream", "device"))
+        may_be_endless = self.live and not self._recorded
+        return not self._media.limited and (self._media.failure is not None or may_be_endless)
 
     def _open_again(self) -> bool:
         """Opens the source once more; False where it has ended, is refused, or is tried too often."""
@@ -191,7 +195,8 @@ class LastingMedia:
             if packet.pts is None:
                 return
             outage_s = perf_counter() - since
-            replayed = self.kind == "file" or packet in self._packets
+            self._recorded = self._recorded or self._packets.began_with(packet)
+            replayed = self.kind == "file" or self._recorded or packet in self._packets
             gap_s = self._media.timeline.reconnect(float(packet.pts * packet.time_base), replayed=replayed, outage_s=outage_s)
             self.reconnects += 1
             self.gap_s += gap_s
@@ -209,20 +214,30 @@ class LastingMedia:
 class _PacketMemory:
     """The last packets, each known by its time and its bytes: what a server repeats after a reconnect comes out the same.
 
-    Times alone would not tell a server that repeats its last seconds from one that starts again and counts from zero.
+    Times alone would not tell a server that repeats its last seconds from one that starts again and counts from zero. The very first
+    packets are kept for good: a server that begins with them plays a recording.
     """
 
     def __init__(self) -> None:
+        self._first: set[tuple[str, int, int]] = set()
         self._known: dict[tuple[str, int, int], None] = {}
 
     def add(self, packet: Any) -> None:
-        if packet.pts is not None:
-            self._known[_key(packet)] = None
-            if len(self._known) > REMEMBERED_PACKETS:
-                del self._known[next(iter(self._known))]
+        if packet.pts is None:
+            return
+        key = _key(packet)
+        if len(self._first) < FIRST_PACKETS:
+            self._first.add(key)
+        self._known[key] = None
+        if len(self._known) > REMEMBERED_PACKETS:
+            del self._known[next(iter(self._known))]
 
     def __contains__(self, packet: Any) -> bool:
         return _key(packet) in self._known
+
+    def began_with(self, packet: Any) -> bool:
+        """Whether it is among the very first."""
+        return _key(packet) in self._first
 
 
 def _key(packet: Any) -> tuple[str, int, int]:
