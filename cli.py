@@ -74,5 +74,8 @@ def main() -> None:
             sys.exit(_INTERRUPTED + interrupts[0])
         say(str(error))
         sys.exit(error.exit_code)
+    except SystemExit as ending:
+        # typer ends an interrupted command itself, as if every interrupt were a Ctrl-C
+        sys.exit(_INTERRUPTED + interrupts[0] if interrupts and ending.code == _INTERRUPTED + signal.SIGINT else ending.code)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED + (interrupts[0] if interrupts else signal.SIGINT))

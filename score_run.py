@@ -87,38 +87,45 @@ def print_scores(clips: Sequence[Clip], plan: Plan, show: Callable[[Clip, Score]
     """Scores clips onto stdout; what is wrong with one goes to stderr and the others are still scored. Returns how many failed."""
     failures = 0
     seen = len(clips) > 1 and sys.stderr.isatty() and not sys.stdout.isatty()
-    with _watched(clips, plan, show) as watched, closing(plan.events(clips)) as events, _bar(len(clips), show=seen) as advance:
+    with (
+        _kept(clips, plan, lambda index, score: show(clips[index], score)) as take,
+        closing(plan.events(clips)) as events,
+        _bar(len(clips), show=seen) as advance,
+    ):
         for event in events:
-            if event.score and plan.wants(event.score):
-                show(clips[event.index], event.score)
             if event.score:
-                watched(event.index, event.score)
+                take(event.index, event.score)
             failures += _count(event, advance)
     return failures
 
 
 @contextmanager
-def _watched(clips: Sequence[Clip], plan: Plan, keep: Callable[[Clip, Score], None]) -> Iterator[Callable[[int, Score], None]]:
-    """What is to be told of every score. Says what each live source came to, and of a single source that is interrupted keeps the last
-    score; if that is a live one, it has thereby ended as such a run does, and the interrupt goes no further.
+def _kept(clips: Sequence[Clip], plan: Plan, keep: Callable[[int, Score], None]) -> Iterator[Callable[[int, Score], None]]:
+    """What is to be told of every score: it keeps those that are wanted, and says what each live source came to.
+
+    Of a single source that is interrupted the last score is kept; if the source is live, that is how its run ends, and the interrupt goes
+    no further.
     """
     tallies: dict[int, PaceTally] = {}
 
-    def see(index: int, score: Score) -> None:
-        tallies.setdefault(index, PaceTally()).add(score)
+    def take(index: int, score: Score) -> None:
+        tally = tallies.setdefault(index, PaceTally())
+        tally.add(score)
+        if plan.wants(score):
+            keep(index, score)
         if score.final:
             _say_pace(tallies.pop(index))
 
     try:
-        yield see
+        yield take
     except KeyboardInterrupt:
-        tally = tallies.get(0) if len(clips) == 1 else None
-        if tally is None or tally.latest is None:
+        last = tallies[0].latest if len(clips) == 1 and 0 in tallies else None
+        if last is None:
             raise
         if not plan.every_chunk:
-            keep(clips[0], replace(tally.latest, notes=(*tally.latest.notes, "interrupted")))
-        _say_pace(tally)
-        if not tally.latest.pace.live:
+            keep(0, replace(last, notes=(*last.notes, "interrupted")))
+        _say_pace(tallies[0])
+        if not last.pace.live:
             raise
 
 
@@ -187,18 +194,22 @@ def _append_scores(file: ScoreFile, clips: Sequence[Clip], plan: Plan, tally: _T
     if not clips:
         return
     rows: dict[int, list[Score]] = {}
+
+    def keep(index: int, score: Score) -> None:
+        if len(clips) == 1:  # nothing can mix with the rows of a single clip, and it may go on for ever
+            file.add(clips[index], [score])
+        else:
+            rows.setdefault(index, []).append(score)
+
     with (
-        _watched(clips, plan, lambda clip, score: file.add(clip, [score])) as watched,
+        _kept(clips, plan, keep) as take,
         closing(plan.events(clips)) as events,
         _bar(len(clips), show=sys.stderr.isatty()) as advance,
     ):
         for event in events:
             if event.score:
-                watched(event.index, event.score)
-            if event.score and plan.wants(event.score):
-                rows.setdefault(event.index, []).append(event.score)
-            if event.done or len(clips) == 1:  # nothing mixes with the rows of a single clip, which may go on for ever
-                file.add(clips[event.index], rows.pop(event.index, []), str(event.error) if event.error else None)
+                take(event.index, event.score)
             if event.done:
+                file.add(clips[event.index], rows.pop(event.index, []), str(event.error) if event.error else None)
                 tally.done += 1
                 tally.failed += _count(event, advance)

@@ -82,7 +82,7 @@ def _repeated(clip: Path, streams: dict[int, Any], out: Any) -> Iterator[tuple[A
         with av.open(str(clip)) as source:
             if not streams:
                 streams.update((stream.index, out.add_stream_from_template(stream)) for stream in source.streams if _usable(stream))
-            packets = [packet for packet in source.demux() if packet.dts is not None and packet.stream_index in streams]
+            packets: list[Any] = [packet for packet in source.demux() if packet.dts is not None and packet.stream_index in streams]
             packets.sort(key=lambda packet: packet.dts * packet.time_base)
             for packet in packets:
                 yield packet, float(shift_s)
@@ -102,12 +102,13 @@ def small_clip(path: Path, *, seconds: int = 10, size: tuple[int, int] = (96, 16
         video.width, video.height, video.pix_fmt = *size, "yuv420p"
         audio = out.add_stream("aac", rate=44_100, layout="mono")
         resampler = av.AudioResampler(format="fltp", layout="mono", rate=44_100)
-        for frame in source.decode():
+        frames: Iterator[Any] = source.decode()
+        for frame in frames:
             if isinstance(frame, av.VideoFrame):
                 shown = frame.reformat(format="yuv420p")
                 shown.pts, shown.time_base = round(frame.time * fps), Fraction(1, fps)
                 out.mux(video.encode(shown))
-            elif isinstance(frame, av.AudioFrame):
+            else:
                 for part in resampler.resample(frame):
                     out.mux(audio.encode(part))
         out.mux(video.encode(None))
