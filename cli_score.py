@@ -201,14 +201,14 @@ def _target(output: Path | None, resume: Path | None, form: Format | None, *, re
 def _clips(sources: list[str], list_file: str | None, *, once: bool) -> list[Clip]:
     """Everything asked for. Clips named twice are scored once where they come from folders or lists, or go to a file."""
     from .runtime.clip_list import list_clips, parse_list
-    from .runtime.devices import parse_device
+    from .runtime.devices import names_device
 
     if not sources and list_file is None:
         raise typer.BadParameter("give files, URLs, folders, or --from FILE with a list of them")
     if "-" in sources and list_file == "-":
         raise typer.BadParameter("standard input is either a clip or the list of clips")
     listed = parse_list(_read_list(list_file)) if list_file is not None else []
-    if devices := [line for line in listed if parse_device(line)]:
+    if devices := [line for line in listed if names_device(line)]:
         raise DataError(f"{list_file} names the device {devices[0]}; devices are given as arguments, never by a list")
     everything = [*sources, *listed]
     clips = list_clips(everything, once=once or list_file is not None or any(Path(source).is_dir() for source in sources))

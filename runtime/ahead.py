@@ -37,17 +37,26 @@ class Ahead(Generic[T]):
     may be later than `close` where it sits in a read that nobody answers.
     """
 
-    def __init__(self, items: Iterator[T], most: int, *, when_full: WhenFull = "wait", on_close: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        items: Iterator[T],
+        most: int,
+        *,
+        when_full: WhenFull = "wait",
+        lighten: Callable[[T], T] | None = None,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
         """Starts at once.
 
         Args:
             items: what to run; only the new thread touches it from now on.
             most: items that may wait to be taken, at least 1.
             when_full: see `WhenFull`.
+            lighten: what is kept of an item that makes room until somebody hears of it; who is too slow may be so for hours.
             on_close: called by `close` before it waits for the thread: what makes `items` come out of a read that nobody answers.
         """
         self._items = items
-        self._on_close = on_close
+        self._lighten, self._on_close = lighten, on_close
         self._most, self._when_full = max(1, most), when_full
         self._ready: deque[tuple[T, float]] = deque()
         self._dropped: list[T] = []
@@ -108,7 +117,8 @@ class Ahead(Generic[T]):
             if self._when_full == "wait":
                 self._changed.wait_for(lambda: self._stopped or len(self._ready) < self._most)
             elif len(self._ready) >= self._most:
-                self._dropped.append(self._ready.popleft()[0])
+                oldest, _ = self._ready.popleft()
+                self._dropped.append(self._lighten(oldest) if self._lighten else oldest)
             if self._stopped:
                 return False
             self._ready.append((item, perf_counter()))

@@ -7,11 +7,10 @@ these are not among them.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl
-
-from av.format import formats_available
 
 from ..errors import MediaError
 
@@ -53,15 +52,25 @@ class Device:
     options: dict[str, str] = field(default_factory=dict)
 
 
-def parse_device(source: str) -> Device | None:
+def names_device(source: str) -> bool:
+    """Whether a source is spelled as a device is."""
+    form, colon, _ = source.partition(":")
+    return bool(colon) and form in DEVICES
+
+
+def parse_device(source: str, formats_available: Collection[str]) -> Device | None:
     """The device that a source names; None where it names none.
+
+    Args:
+        source: as it was given.
+        formats_available: the demuxers FFmpeg has, as it names them: `video4linux2,v4l2` is one with two names.
 
     Raises:
         MediaError: this FFmpeg has no such kind of device, or an option is not one.
     """
-    form, colon, rest = source.partition(":")
-    if not colon or form not in DEVICES:
+    if not names_device(source):
         return None
+    form, _, rest = source.partition(":")
     forms = {name for names in formats_available for name in names.split(",")}
     if form not in forms:
         here = ", ".join(sorted(DEVICES.keys() & forms))

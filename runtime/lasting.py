@@ -15,12 +15,10 @@ from time import perf_counter
 from typing import Any
 from zlib import crc32
 
-import av
-
 from ..errors import MediaError
 from .contract import SAMPLE_RATE_HZ
 from .media import Event, Media, MediaInfo, Picture, ReadOptions, Source, open_media
-from .sources import DEFAULT_RECONNECTS
+from .sources import DEFAULT_RECONNECTS, is_refused
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 MOST_MISSING = 5
@@ -29,18 +27,6 @@ REMEMBERED_PACKETS = 8192
 """More than a minute of pictures and sound."""
 FIRST_PACKETS = 32
 _SAME_PICTURE_S = 0.0005
-
-REFUSALS = (
-    av.error.HTTPUnauthorizedError,
-    av.error.HTTPForbiddenError,
-    av.error.HTTPBadRequestError,
-    av.error.ArgumentError,
-    av.error.ProtocolNotFoundError,
-    av.error.DemuxerNotFoundError,
-    av.error.DecoderNotFoundError,
-    av.error.PermissionError,
-)
-"""Answers that asking again will not change: no access, no such protocol, a format that is not taken."""
 
 
 class LastingMedia:
@@ -166,7 +152,7 @@ class LastingMedia:
             try:
                 media = open_media(self._source, options=self._options, timeline=self._media.timeline)
             except MediaError as error:
-                if self._refused(error):
+                if is_refused(error, missing_counts=self._failed >= MOST_MISSING):
                     self._tell(f"{error}; not tried again")
                     return False
                 why = str(error).removeprefix(f"{self.name} ")
@@ -174,10 +160,6 @@ class LastingMedia:
             return self._go_on(media, since)
         self._tell(f"{self.name} is given up after {self._tries} {'try' if self._tries == 1 else 'tries'}")
         return False
-
-    def _refused(self, error: MediaError) -> bool:
-        cause = error.__cause__
-        return isinstance(cause, REFUSALS) or (isinstance(cause, av.error.HTTPNotFoundError) and self._failed >= MOST_MISSING)
 
     def _go_on(self, media: Media, since: float) -> bool:
         if self.kind == "stream" and media.kind == "file":  # a playlist that has been completed

@@ -134,7 +134,11 @@ class Scorer:
         deadline_s = self.bundle.contract.chunk_s if options.deadline_s is None else options.deadline_s
         stream.pace = PaceKeeper(chunks.live, deadline_s)
         with Ahead(
-            _with_notes(chunks, options), self.plan.ahead, when_full=options.when_full or chunks.usually, on_close=chunks.interrupt
+            _with_notes(chunks, options),
+            self.plan.ahead,
+            when_full=options.when_full or chunks.usually,
+            lighten=_emptied,
+            on_close=chunks.interrupt,
         ) as ahead:
             if hears:
                 self._load_sound()  # before the first chunk, whose latency it would spoil
@@ -306,6 +310,15 @@ def _embed_sound(encoder: SoundEncoder, chunk: Chunk) -> _Embedded:
     started = perf_counter()
     embedding = encoder.embed(chunk.samples, chunk.sample_mask)
     return _Embedded(embedding, 1e3 * (perf_counter() - started))
+
+
+def _emptied(item: tuple[Chunk, tuple[str, ...]]) -> tuple[Chunk, tuple[str, ...]]:
+    """A chunk that is let go, without its pictures and its sound."""
+    chunk, notes = item
+    frames, samples = chunk.frames[:0].copy(), chunk.samples[:0].copy()
+    return replace(
+        chunk, frames=frames, frame_mask=chunk.frame_mask[:0].copy(), samples=samples, sample_mask=chunk.sample_mask[:0].copy()
+    ), notes
 
 
 def _with_notes(chunks: ChunkStream, options: ReadOptions) -> Iterator[tuple[Chunk, tuple[str, ...]]]:

@@ -23,6 +23,7 @@ from urllib.request import url2pathname
 
 import av
 from av.container import InputContainer
+from av.format import formats_available
 
 from ..errors import MediaError
 from .ahead import WhenFull
@@ -100,6 +101,18 @@ HEADER_BYTES = 64 * 1024
 MAX_SPOOL_BYTES = 4 << 30
 
 _ISO_BOXES = frozenset({b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"free", b"skip", b"wide", b"uuid", b"pnot"})
+
+REFUSALS = (
+    av.error.HTTPUnauthorizedError,
+    av.error.HTTPForbiddenError,
+    av.error.HTTPBadRequestError,
+    av.error.ArgumentError,
+    av.error.ProtocolNotFoundError,
+    av.error.DemuxerNotFoundError,
+    av.error.DecoderNotFoundError,
+    av.error.PermissionError,
+)
+"""Answers that asking again will not change: no access, no such protocol, a format that is not taken."""
 
 FOREIGN = (av.FFmpegError, OSError, ValueError)
 """What PyAV raises for a source it cannot use; everything else is a bug, or the caller's own exception."""
@@ -258,7 +271,7 @@ def find_source(source: Source, options: ReadOptions | None = None) -> Place:
         return _find_object(getattr(stdin, "raw", stdin), "standard input", timeout_s)
     if isinstance(source, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source):
         return _find_url(source)
-    if isinstance(source, str) and (device := parse_device(source)):
+    if isinstance(source, str) and (device := parse_device(source, formats_available)):
         return Place(_printable(f"{device.form}:{device.address}"), device.address, kind="device", device=device)
     if isinstance(source, (str, os.PathLike)):
         return _find_path(Path(source), timeout_s)
@@ -410,6 +423,17 @@ def kind_of(container: InputContainer, place: Place) -> Kind:
     if container.format.name.startswith("hls"):
         return "file" if container.duration else "stream"
     return "file" if container.size > 0 else "pipe"
+
+
+def is_refused(error: MediaError, *, missing_counts: bool) -> bool:
+    """Whether it makes no sense to open a source again.
+
+    Args:
+        error: what opening it raised.
+        missing_counts: whether an answer that there is no such thing is final.
+    """
+    cause = error.__cause__
+    return isinstance(cause, REFUSALS) or (missing_counts and isinstance(cause, av.error.HTTPNotFoundError))
 
 
 def said(error: BaseException) -> str:
