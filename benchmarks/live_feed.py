@@ -15,7 +15,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
@@ -64,20 +63,20 @@ def slices(clip: Path, seconds: float) -> Iterator[Slice]:
         streams: dict[int, Any] = {}
         first_s: float | None = None
         for packet, shift_s in _repeated(clip, streams, out):
-            due_s = float(packet.dts * packet.time_base) + shift_s
+            due_s = float(packet.dts * packet.time_base + shift_s)
             first_s = due_s if first_s is None else first_s
             if due_s - first_s >= seconds:
                 return
-            start_s = float(packet.pts * packet.time_base) + shift_s
+            start_s = float(packet.pts * packet.time_base + shift_s)
             packet.pts, packet.dts = (stamp + round(shift_s / packet.time_base) for stamp in (packet.pts, packet.dts))
             packet.stream = streams[packet.stream_index]
             out.mux(packet)
             yield Slice(due_s - first_s, start_s, sink.take())
 
 
-def _repeated(clip: Path, streams: dict[int, Any], out: Any) -> Iterator[tuple[Any, float]]:
+def _repeated(clip: Path, streams: dict[int, Any], out: Any) -> Iterator[tuple[Any, Fraction]]:
     """Packets of the clip in the order of their decoding times, again and again, and how much later each round is."""
-    shift_s = 0
+    shift_s = Fraction(0)
     while True:
         with av.open(str(clip)) as source:
             if not streams:
@@ -85,9 +84,9 @@ def _repeated(clip: Path, streams: dict[int, Any], out: Any) -> Iterator[tuple[A
             packets: list[Any] = [packet for packet in source.demux() if packet.dts is not None and packet.stream_index in streams]
             packets.sort(key=lambda packet: packet.dts * packet.time_base)
             for packet in packets:
-                yield packet, float(shift_s)
+                yield packet, shift_s
             first = min(packet.dts * packet.time_base for packet in packets)
-            shift_s += ceil(max((packet.pts + (packet.duration or 0)) * packet.time_base for packet in packets) - first)
+            shift_s += max((packet.pts + (packet.duration or 0)) * packet.time_base for packet in packets) - first
 
 
 def _usable(stream: Any) -> bool:
