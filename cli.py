@@ -19,8 +19,8 @@ from .cli_train import train_app
 from .errors import ShortcastError
 from .terminal import console, say
 
-_INTERRUPTED = 130
-"""128 + SIGINT, as shells have it."""
+_INTERRUPTED = 128
+"""And the number of the signal, as shells have it: 130 for SIGINT, which is Ctrl-C, 143 for SIGTERM."""
 
 app = typer.Typer(
     name="shortcast",
@@ -64,14 +64,18 @@ def main() -> None:
         say("interrupted")
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     try:
         app()
     except ShortcastError as error:
         # A library may turn the interrupt into an error of its own: what the user did counts, not what came of it.
         if interrupts:
-            sys.exit(_INTERRUPTED)
+            sys.exit(_INTERRUPTED + interrupts[0])
         say(str(error))
         sys.exit(error.exit_code)
+    except SystemExit as ending:
+        # typer ends an interrupted command itself, as if every interrupt were a Ctrl-C
+        sys.exit(_INTERRUPTED + interrupts[0] if interrupts and ending.code == _INTERRUPTED + signal.SIGINT else ending.code)
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+        sys.exit(_INTERRUPTED + (interrupts[0] if interrupts else signal.SIGINT))

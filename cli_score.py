@@ -29,6 +29,16 @@ class Settled(str, Enum):
     interval = "interval"
 
 
+class Policy(str, Enum):
+    """What happens to chunks of a source that is faster than the scorer."""
+
+    wait = "wait"
+    drop_oldest = "drop-oldest"
+
+
+_LIVE = "Live sources"
+
+
 class Format(str, Enum):
     """How scores are written."""
 
@@ -41,6 +51,8 @@ class Format(str, Enum):
 @score_app.command(
     epilog="Examples:\n\n  shortcast score clip.mp4 --every-chunk\n\n  shortcast score *.mp4 --format jsonl > scores.jsonl\n\n"
     "  cat clip.webm | shortcast score - --bundle my.shortcast\n\n  shortcast score clip.mp4 --transcript\n\n"
+    "  shortcast score rtsp://camera/stream --every-chunk\n\n  shortcast score v4l2:/dev/video0 --max-seconds 60\n\n"
+    "  ffmpeg -i ... -f mpegts - | shortcast score - --policy drop-oldest --read-timeout 10\n\n"
     "  shortcast score clips --jobs 4 --resume scores.parquet\n\n"
     "  shortcast score clips --until-settled --settled-confidence 0.8 -o scores.jsonl\n\n"
     "  find . -name '*.mp4' -print0 | shortcast score --from - -o scores.csv"
@@ -48,7 +60,7 @@ class Format(str, Enum):
 def score(
     sources: Annotated[
         list[str] | None,
-        typer.Argument(metavar="SOURCE...", help="Files, URLs, or folders of videos; `-` is standard input.", show_default=False),
+        typer.Argument(metavar="SOURCE...", help="Files, URLs, devices, or folders of videos; `-` is standard input.", show_default=False),
     ] = None,
     from_: Annotated[
         str | None, typer.Option("--from", metavar="FILE", help="Also take clips from a list, one a line; `-` is standard input.")
@@ -95,6 +107,54 @@ def score(
     sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Use the sound; without it no Whisper weights are needed.")] = True,
     whisper: WhisperOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads for one engine call.", show_default="the CPU quota / jobs")] = None,
+    policy: Annotated[
+        Policy | None,
+        typer.Option(
+            help="What chunks do that come faster than they are scored.",
+            show_default="drop-oldest for devices, RTSP, RTMP and live HLS; else wait",
+            rich_help_panel=_LIVE,
+        ),
+    ] = None,
+    reconnect: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Open a URL or device that breaks off again, up to N times in a row.",
+            show_default="8 for a live URL, else 0",
+            rich_help_panel=_LIVE,
+        ),
+    ] = None,
+    read_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            metavar="SECONDS",
+            help="How long a source may send nothing.",
+            show_default="10 for URLs, 30 for HLS, no limit for pipes",
+            rich_help_panel=_LIVE,
+        ),
+    ] = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            metavar="SECONDS",
+            help="Stop after so much media.",
+            show_default="3 hours of a file, no limit for a live source",
+            rich_help_panel=_LIVE,
+        ),
+    ] = None,
+    deadline_ms: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            metavar="MS",
+            help="A score is late so long after its chunk is ready.",
+            show_default="a chunk's length",
+            rich_help_panel=_LIVE,
+        ),
+    ] = None,
     require_signed_by: SignerOption = None,
     force: ForceOption = False,
 ) -> None:
@@ -121,7 +181,17 @@ def score(
         transcribe=transcript,
     )
     in_turn = as_table or (every_chunk and target is None) if ordered is None else ordered
-    plan = Plan(open_scorer, ReadOptions(use_pictures=pictures, use_sound=sound), jobs, threads, every_chunk, in_turn, until)
+    options = ReadOptions(
+        use_pictures=pictures,
+        use_sound=sound,
+        when_full="drop-oldest" if policy is Policy.drop_oldest else "wait" if policy else None,
+        reconnect=reconnect,
+        read_timeout_s=read_timeout,
+        max_seconds=max_seconds,
+        deadline_s=None if deadline_ms is None else deadline_ms / 1e3,
+        tell=say,
+    )
+    plan = Plan(open_scorer, options, jobs, threads, every_chunk, in_turn, until)
     left_out = {"no pictures": not pictures, "no sound": not sound, "transcript": transcript, "every chunk": every_chunk}
     settings = [precision.value, *(name for name, applies in left_out.items() if applies), *([str(until)] if until else [])]
     key = RowsKey(f"{opened.manifest.id[:16]}, {', '.join(settings)}", opened.manifest.target.classes)
@@ -178,12 +248,15 @@ def _target(output: Path | None, resume: Path | None, form: Format | None, *, re
 def _clips(sources: list[str], list_file: str | None, *, once: bool) -> list[Clip]:
     """Everything asked for. Clips named twice are scored once where they come from folders or lists, or go to a file."""
     from .runtime.clip_list import list_clips, parse_list
+    from .runtime.devices import names_device
 
     if not sources and list_file is None:
         raise typer.BadParameter("give files, URLs, folders, or --from FILE with a list of them")
     if "-" in sources and list_file == "-":
         raise typer.BadParameter("standard input is either a clip or the list of clips")
     listed = parse_list(_read_list(list_file)) if list_file is not None else []
+    if devices := [line for line in listed if names_device(line)]:
+        raise DataError(f"{list_file} names the device {devices[0]}; devices are given as arguments, never by a list")
     everything = [*sources, *listed]
     clips = list_clips(everything, once=once or list_file is not None or any(Path(source).is_dir() for source in sources))
     if not clips:

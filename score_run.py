@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .errors import ShortcastError
@@ -16,6 +16,7 @@ from .runtime.cpu import available_cpus
 from .runtime.early import Savings, Until, UntilSettled, stop_of
 from .runtime.many import Event, score_many
 from .runtime.media import ReadOptions
+from .runtime.pace import PaceTally
 from .runtime.score import Score
 from .runtime.score_files import FileFormat, RowEncoder, RowsKey, ScoreFile, new_score_file, resume_score_file
 from .runtime.score_rows import class_key, rows_of
@@ -110,19 +111,24 @@ class Plan:
     """Leaves clips early; None scores them whole."""
 
     def events(self, clips: Sequence[Clip]) -> Generator[Event, None, None]:
-        """Opens the engines and scores clips."""
+        """Opens the engines and scores clips. Of a single one every score comes, for its last is wanted if it is interrupted."""
         cpus = available_cpus()
         jobs = self.jobs or _default_jobs(clips, cpus)
         with self.open_scorer(threads=self.threads or max(1, cpus // jobs)) as scorer:
             sources = (clip.source for clip in clips)
+            each_chunk = self.every_chunk or len(clips) == 1
             settling = UntilSettled(scorer, self.until.until) if self.until else None
             try:
                 yield from score_many(
-                    settling or scorer, sources, jobs=jobs, options=self.options, each_chunk=self.every_chunk, ordered=self.ordered
+                    settling or scorer, sources, jobs=jobs, options=self.options, each_chunk=each_chunk, ordered=self.ordered
                 )
             finally:
                 if self.until and settling:
                     self.until.report(settling.savings)
+
+    def wants(self, score: Score) -> bool:
+        """Whether a score is among those asked for."""
+        return self.every_chunk or score.final
 
 
 def _default_jobs(clips: Sequence[Clip], cpus: int) -> int:
@@ -153,12 +159,51 @@ def print_scores(clips: Sequence[Clip], plan: Plan, show: Callable[[Clip, Score]
     """Scores clips onto stdout; what is wrong with one goes to stderr and the others are still scored. Returns how many failed."""
     failures = 0
     seen = len(clips) > 1 and sys.stderr.isatty() and not sys.stdout.isatty()
-    with closing(plan.events(clips)) as events, _bar(len(clips), show=seen) as advance:
+    with (
+        _kept(clips, plan, lambda index, score: show(clips[index], score)) as take,
+        closing(plan.events(clips)) as events,
+        _bar(len(clips), show=seen) as advance,
+    ):
         for event in events:
             if event.score:
-                show(clips[event.index], event.score)
+                take(event.index, event.score)
             failures += _count(event, advance)
     return failures
+
+
+@contextmanager
+def _kept(clips: Sequence[Clip], plan: Plan, keep: Callable[[int, Score], None]) -> Iterator[Callable[[int, Score], None]]:
+    """What is to be told of every score: it keeps those that are wanted, and says what each live source came to.
+
+    Of a single source that is interrupted the last score is kept; if the source is live, that is how its run ends, and the interrupt goes
+    no further.
+    """
+    tallies: dict[int, PaceTally] = {}
+
+    def take(index: int, score: Score) -> None:
+        tally = tallies.setdefault(index, PaceTally())
+        tally.add(score)
+        if plan.wants(score):
+            keep(index, score)
+        if score.final:
+            _say_pace(tallies.pop(index))
+
+    try:
+        yield take
+    except KeyboardInterrupt:
+        last = tallies[0].latest if len(clips) == 1 and 0 in tallies else None
+        if last is None:
+            raise
+        if not plan.every_chunk:
+            keep(0, replace(last, notes=(*last.notes, "interrupted")))
+        _say_pace(tallies[0])
+        if not last.pace.live:
+            raise
+
+
+def _say_pace(tally: PaceTally) -> None:
+    if tally.latest is not None and tally.latest.pace.live:
+        say(f"{tally.latest.clip}: {tally.summary()}")
 
 
 @contextmanager
@@ -221,10 +266,22 @@ def _append_scores(file: ScoreFile, clips: Sequence[Clip], plan: Plan, tally: _T
     if not clips:
         return
     rows: dict[int, list[Score]] = {}
-    with closing(plan.events(clips)) as events, _bar(len(clips), show=sys.stderr.isatty()) as advance:
+
+    def keep(index: int, score: Score) -> None:
+        if len(clips) == 1:  # nothing can mix with the rows of a single clip, and it may go on for ever
+            file.add(clips[index], [score])
+        else:
+            rows.setdefault(index, []).append(score)
+
+    with (
+        _kept(clips, plan, keep) as take,
+        closing(plan.events(clips)) as events,
+        _bar(len(clips), show=sys.stderr.isatty()) as advance,
+    ):
         for event in events:
-            rows.setdefault(event.index, []).extend([event.score] if event.score else [])
+            if event.score:
+                take(event.index, event.score)
             if event.done:
-                file.add(clips[event.index], rows.pop(event.index), str(event.error) if event.error else None)
+                file.add(clips[event.index], rows.pop(event.index, []), str(event.error) if event.error else None)
                 tally.done += 1
                 tally.failed += _count(event, advance)

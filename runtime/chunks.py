@@ -16,13 +16,16 @@ seconds, however long or badly interleaved the source is.
 
 The end. A remainder shorter than `fold_tail_s` makes no chunk of its own unless it is the only one. A chunk is held back until media
 reaches that far into the next window, or ends; so `final` is True on the last chunk, and on no other.
+
+Live sources. Holding back would make every score late, so a chunk is given as soon as its last slot is settled and its sound is there.
+Where such a source ends without a chunk that could be the last, the last one is given `again`, now `final`.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from time import perf_counter
 from types import TracebackType
@@ -31,8 +34,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MediaError
+from .ahead import WhenFull
 from .contract import Contract
-from .media import Event, Media, MediaInfo, Picture, ReadOptions, Sound, Source, open_media
+from .lasting import LastingMedia, open_lasting
+from .media import Event, Media, MediaInfo, Picture, ReadOptions, Sound, Source
 from .pictures import PictureScaler
 
 __all__ = ["Chunk", "ChunkStream", "MediaInfo", "ReadOptions", "Source", "read_chunks"]
@@ -69,6 +74,12 @@ class Chunk:
     """Wall seconds spent demuxing, decoding and scaling for this chunk."""
     lost_packets: int
     """Packets that did not decode since the previous chunk."""
+    again: bool = False
+    """True where it is the chunk before it once more, now known to be the last: nothing but `final` is new."""
+    reconnects: int = 0
+    """Connections that were lost and found since the previous chunk."""
+    gap_s: float = 0.0
+    """Seconds of media missed between connections since the previous chunk."""
 
     @property
     def has_pictures(self) -> bool:
@@ -109,6 +120,11 @@ class _PictureLine:
         """No next picture is to be expected: the latest one stays until its own end."""
         if self._shown is not None:
             self._fill(self._first_slot_from(self._shown.end_s))
+
+    @property
+    def settled_s(self) -> float:
+        """Up to where every slot is settled, which may be later than `start_s`: no later picture can be on screen at a slot's time."""
+        return max(self.start_s, float(self._next / self._fps)) if self._shown else 0.0
 
     @property
     def end_s(self) -> float:
@@ -185,7 +201,7 @@ class _SoundLine:
 class ChunkStream:
     """Chunks of one source, in order, made as they are asked for. A context manager; closing it early releases everything."""
 
-    def __init__(self, media: Media, contract: Contract, *, opening_s: float = 0.0) -> None:
+    def __init__(self, media: Media | LastingMedia, contract: Contract, *, opening_s: float = 0.0) -> None:
         """Takes over an open source; `read_chunks` is the way in.
 
         Raises:
@@ -198,7 +214,9 @@ class ChunkStream:
         self._jumps: deque[float] = deque()
         self._seen_epoch = self._epoch = 0
         self._index = 0
-        self._lost = 0
+        self._lost = self._reconnects = 0
+        self._gap_s = 0.0
+        self._latest: Chunk | None = None
         self._ended = False
         self._since = perf_counter() - opening_s
         self._events = media.events()
@@ -217,6 +235,30 @@ class ChunkStream:
         chunk was given, and before that say which streams are declared and have not been given up.
         """
         return self._media.info
+
+    @property
+    def live(self) -> bool:
+        """Whether it is no file: media comes into being while it is read."""
+        return self._media.live
+
+    @property
+    def usually(self) -> WhenFull:
+        """What a source of this kind does with chunks that are not asked for in time: its clock goes on, or it waits."""
+        return "drop-oldest" if self._media.kind in ("stream", "device") else "wait"
+
+    @property
+    def limited(self) -> bool:
+        """Whether reading has stopped at `max_seconds`."""
+        return self._media.limited
+
+    @property
+    def interruption(self) -> str | None:
+        """How a live source ended before its end, in words that follow its name; None where it did not."""
+        return self._media.interruption if self._media.truncated and not self._media.limited else None
+
+    def interrupt(self) -> None:
+        """Makes a wait for a pipe, or a pause before a reconnect, end at once. From any thread; `close` has to follow."""
+        self._media.interrupt()
 
     @property
     def decoded_s(self) -> float:
@@ -280,7 +322,10 @@ class ChunkStream:
         self._pictures.settle()
         while self._exists(self._index + 1, self.decoded_s):
             yield self._next_chunk(final=False)
-        yield self._next_chunk(final=True)
+        if self._latest is not None and not self._exists(self._index, self.decoded_s):
+            yield replace(self._latest, final=True, again=True, decode_s=0.0, lost_packets=0, reconnects=0, gap_s=0.0)
+        else:
+            yield self._next_chunk(final=True)
 
     def _each_event(self) -> Iterator[Event]:
         yield from self._opened
@@ -300,20 +345,25 @@ class ChunkStream:
         return reached_s - index * self._chunk_s >= self._fold_s
 
     def _ready(self) -> bool:
-        """True once the next chunk is complete, or no longer waited for, and known not to be the last."""
-        front_s = max(self._pictures.start_s, self._sound.end_s)
-        if not self._exists(self._index + 1, front_s):
-            return False
+        """True once the next chunk is complete, or no longer waited for, and known not to be the last (unless it is of a live source)."""
+        front_s = max(self._seen_s, self._sound.end_s)
         end_s = (self._index + 1) * self._chunk_s
+        if front_s < end_s or not (self.live or self._exists(self._index + 1, front_s)):
+            return False
         if front_s > end_s + MAX_WAIT_S:
             return True
         heard = not self._media.awaits_sound or self._sound.end_s >= end_s
-        seen = not self._media.awaits_pictures or self._pictures.start_s >= end_s
+        seen = not self._media.awaits_pictures or self._seen_s >= end_s
         return heard and seen
+
+    @property
+    def _seen_s(self) -> float:
+        """Up to where pictures have come; of a live source the end of the slots that they have settled."""
+        return self._pictures.settled_s if self.live else self._pictures.start_s
 
     def _next_chunk(self, *, final: bool) -> Chunk:
         start_s, window_end_s = self._index * self._chunk_s, (self._index + 1) * self._chunk_s
-        if self._pictures.start_s < window_end_s:
+        if self._seen_s < window_end_s:
             self._pictures.settle()
         while self._jumps and self._jumps[0] < window_end_s:
             self._jumps.popleft()
@@ -321,6 +371,8 @@ class ChunkStream:
         frames, frame_mask = self._pictures.take(self._index)
         samples, sample_mask = self._sound.take(self._index)
         lost, self._lost = self.lost_packets - self._lost, self.lost_packets
+        reconnects, self._reconnects = self._media.reconnects - self._reconnects, self._media.reconnects
+        gap_s, self._gap_s = self._media.gap_s - self._gap_s, self._media.gap_s
         now = perf_counter()
         chunk = Chunk(
             index=self._index,
@@ -334,9 +386,12 @@ class ChunkStream:
             final=final,
             decode_s=now - self._since,
             lost_packets=lost,
+            reconnects=reconnects,
+            gap_s=gap_s,
         )
         self._since = now
         self._index += 1
+        self._latest = chunk if self.live else None
         return chunk
 
 
@@ -356,7 +411,7 @@ def read_chunks(source: Source, contract: Contract, *, options: ReadOptions | No
         MediaError: the source cannot be opened or nothing in it decodes. One sentence that names the source.
     """
     started = perf_counter()
-    media = open_media(source, options=options)
+    media = open_lasting(source, options=options)
     try:
         return ChunkStream(media, contract, opening_s=perf_counter() - started)
     except BaseException:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import inf
 from types import TracebackType
 from typing import Any, Literal
 
@@ -17,9 +18,12 @@ from av.stream import Disposition
 
 from ..errors import MediaError
 from .pictures import UPRIGHT, display_size
-from .sources import FOREIGN, Place, ReadOptions, Source, find_source, open_container, said
+from .sources import FOREIGN, Place, ReadOptions, Source, find_source, kind_of, open_container, said
 from .streams import PICTURES_GONE_S, SOUND_GONE_S, Event, Picture, PictureStream, Sound, SoundStream
 from .timeline import Timeline
+
+MAX_FILE_S = 3 * 3600.0
+"""Of a file no more is read than this, unless it is asked for."""
 
 __all__ = ["Event", "Media", "MediaInfo", "Picture", "ReadOptions", "Sound", "Source", "open_media"]
 
@@ -46,14 +50,26 @@ class MediaInfo:
 class Media:
     """An open source; `open_media` makes it. Iterate `events()` once, then close; `with` does the latter."""
 
-    def __init__(self, container: InputContainer, place: Place, options: ReadOptions) -> None:
+    def __init__(self, container: InputContainer, place: Place, options: ReadOptions, timeline: Timeline | None = None) -> None:
         self.name = place.name
+        self.kind = kind_of(container, place)
         self.truncated = False
         """Demuxing failed, a stream was given up, or `max_seconds` was reached."""
+        self.limited = False
+        """`max_seconds` was reached."""
+        self.failure: BaseException | None = None
+        """Why demuxing ended before the end."""
+        self.reconnects = 0
+        self.gap_s = 0.0
+        """Of the connection that this is, there is no other before: see `LastingMedia`."""
+        self.on_packet: Callable[[Any], None] | None = None
+        """Shown every packet before it is decoded."""
         self._container = container
         self._place = place
         self._options = options
-        self._failure: BaseException | None = None
+        self._most_s = inf if self.live else MAX_FILE_S
+        if options.max_seconds is not None:
+            self._most_s = options.max_seconds
         self._finished = False
         video = _best(container, "video") if options.use_pictures else None
         audio = _best(container, "audio") if options.use_sound else None
@@ -62,8 +78,9 @@ class Media:
             raise MediaError(f"{self.name} {_absence(container, options)}")
         if video is not None and video.width * video.height > options.max_pixels:
             raise MediaError(f"{self.name} has pictures of {video.width}x{video.height}, over the limit of {options.max_pixels} pixels")
-        timeline = Timeline([float(s.start_time * s.time_base) for s in streams if s.start_time is not None])
-        self._pictures = PictureStream(video, timeline=timeline, options=options) if video is not None else None
+        starts = [float(s.start_time * s.time_base) for s in streams if s.start_time is not None]
+        self.timeline = timeline = Timeline(starts) if timeline is None else timeline
+        self._pictures = PictureStream(video, timeline=timeline, options=options, prompt=self.live) if video is not None else None
         self._sound = SoundStream(audio, timeline=timeline, options=options) if audio is not None else None
         self._decoders = [side.decoder for side in (self._pictures, self._sound) if side]
         self._codecs = tuple(s.codec_context.codec.canonical_name if s is not None else None for s in (video, audio))
@@ -85,6 +102,15 @@ class Media:
             decoder.close()
         self._container.close()
         self._place.close()
+
+    @property
+    def live(self) -> bool:
+        """Whether media comes into being while it is read, as far as anybody can tell: what is no file is live."""
+        return self.kind != "file"
+
+    def interrupt(self) -> None:
+        """Ends a wait for a pipe, from any thread."""
+        self._place.interrupt()
 
     @property
     def info(self) -> MediaInfo:
@@ -135,8 +161,8 @@ class Media:
             MediaError: nothing at all decoded.
         """
         for event in self._all_events():
-            if event.start_s >= self._options.max_seconds:
-                self.truncated = True
+            if event.start_s >= self._most_s:
+                self.truncated = self.limited = True
                 break
             yield event
         self._finished = True
@@ -181,45 +207,55 @@ class Media:
                 packet = next(packets, None)
                 self._place.check()
             except FOREIGN as error:
-                self.truncated, self._failure = True, error
+                self.truncated, self.failure = True, error
                 return
             if packet is None:
                 return
             if packet.size:
+                if self.on_packet:
+                    self.on_packet(packet)
                 yield packet
+
+    @property
+    def interruption(self) -> str:
+        """What ended it before its end, in words that follow its name."""
+        if isinstance(self.failure, av.error.ExitError):
+            return f"sent nothing for {self._place.read_timeout_s(self._options):g} s"
+        return f"broke off: {said(self.failure)}" if self.failure else "ended"
 
     def _nothing_decoded(self) -> MediaError:
         """One sentence for a source that opened, but in which nothing decodes."""
-        if isinstance(self._failure, av.error.ExitError):
-            return MediaError(f"{self.name} sent nothing for {self._options.read_timeout_s:g} s")
+        if isinstance(self.failure, av.error.ExitError):
+            return MediaError(f"{self.name} {self.interruption}")
         if self._place.is_encrypted():
             return MediaError(f"{self.name} is encrypted, and there is no key for it")
         codecs = " and ".join(codec for codec in self._codecs if codec)
         if self.lost_packets:
             failed = "1 packet" if self.lost_packets == 1 else f"{self.lost_packets} packets"
             return MediaError(f"{self.name}: nothing in it decodes ({codecs}, {failed} failed)")
-        if self._failure:
-            return MediaError(f"{self.name} cannot be read ({codecs}): {said(self._failure)}")
+        if self.failure:
+            return MediaError(f"{self.name} cannot be read ({codecs}): {said(self.failure)}")
         return MediaError(f"{self.name} ends after its header: it declares {codecs} but holds no media")
 
 
-def open_media(source: Source, *, options: ReadOptions | None = None) -> Media:
+def open_media(source: Source, *, options: ReadOptions | None = None, timeline: Timeline | None = None) -> Media:
     """Opens a source and chooses its streams; nothing is decoded yet.
 
     Args:
         source: a path, a URL, `-` for standard input, or an object with `read`. An MP4 whose index comes last is copied to a
             temporary file first if it cannot be seeked.
         options: limits and choices.
+        timeline: a clock that goes on; None begins one.
 
     Raises:
         MediaError: it cannot be opened, holds no usable stream, or exceeds `max_pixels`. The message is one sentence.
     """
     options = options or ReadOptions()
-    place = find_source(source)
+    place = find_source(source, options)
     try:
         container = open_container(place, options)
         try:
-            return Media(container, place, options)
+            return Media(container, place, options, timeline)
         except BaseException:
             container.close()
             raise

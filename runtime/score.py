@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .pace import Pace
 from .target import QUARTILES
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class Score:
     latency: Latency
     dropped_chunks: int = 0
     """Chunks so far that a live source was ahead by, and that were let go unseen."""
+    pace: Pace = field(default_factory=Pace)
+    """How scoring keeps up with the source."""
     notes: tuple[str, ...] = ()
     """Sentences about what the score lacks: no sound track, a truncated file."""
     transcript: tuple[Segment, ...] | None = None
@@ -114,7 +117,12 @@ class Score:
             "epoch": self.epoch,
             "lost_packets": self.lost_packets,
             "dropped_chunks": self.dropped_chunks,
+            "pace": {name: _rounded(value) for name, value in asdict(self.pace).items()},
             "latency_ms": {**stages, "total": round(self.latency.total_ms, 3)},
             "notes": list(self.notes),
             "transcript": None if self.transcript is None else [asdict(segment) for segment in self.transcript],
         }
+
+
+def _rounded(value: float) -> float:
+    return value if isinstance(value, int) else round(value, 4)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .score_rows import STAGES, class_key
+from .score_rows import PACE_TYPES, STAGES, class_key
 
 _ROWS = 4096
 """In one row group."""
@@ -81,6 +81,7 @@ def _schema(classes: int) -> Any:
     arrow = importlib.import_module("pyarrow")
     number, whole, text, truth = arrow.float64(), arrow.int64(), arrow.string(), arrow.bool_()
     stages = arrow.struct([(name, number) for name in STAGES])
+    pace = arrow.struct([(name, {"bool": truth, "int": whole, "float": number}[kind]) for name, kind in PACE_TYPES.items()])
     segment = arrow.struct([("start_s", number), ("end_s", number), ("text", text)])
     kind = class_key(classes)
     columns = {
@@ -103,6 +104,7 @@ def _schema(classes: int) -> Any:
         "epoch": whole,
         "lost_packets": whole,
         "dropped_chunks": whole,
+        "pace": pace,
         "latency_ms": stages,
         "notes": arrow.list_(text),
         "transcript": arrow.list_(segment),

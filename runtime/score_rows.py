@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from .clip_list import Clip
+from .pace import Pace
 from .score import Latency, Score
 from .target import QUARTILES
 
@@ -17,6 +18,8 @@ ORIGIN_KEYS = ("error", "file_bytes", "file_modified_s", "scored_with")
 _PLAIN = ("clip", "chunk", "start_s", "end_s", "final", "settled", "unread_s", "target", "score", "z")
 STAGES = (*(field.name.removesuffix("_ms") for field in fields(Latency)), "total")
 """What `latency_ms` has."""
+PACE_TYPES = {field.name: str(field.type) for field in fields(Pace)}
+"""What `pace` has, and of which type each is."""
 
 
 def rows_of(clip: Clip, scores: Sequence[Score], error: str | None, scored_with: str) -> Iterator[dict[str, Any]]:
@@ -56,7 +59,7 @@ def csv_columns(classes: int) -> tuple[str, ...]:
     probabilities = (f"{kind}_{number}_probability" for number in range(1, classes + 1))
     stages = (f"{stage}_ms" for stage in STAGES)
     intervals = ("interval_low", "interval_high", "interval_coverage")
-    rest = ("pictures", "sound", "epoch", "lost_packets", "dropped_chunks", "notes", "transcript", "chunk_weights")
+    rest = ("pictures", "sound", "epoch", "lost_packets", "dropped_chunks", *PACE_TYPES, "notes", "transcript", "chunk_weights")
     return (*_PLAIN, *intervals, kind, *probabilities, *rest, *stages, *ORIGIN_KEYS)
 
 
@@ -73,6 +76,7 @@ def flat_row(row: Mapping[str, Any], classes: int) -> dict[str, Any]:
         **{key: row[key] for key in ("interval_coverage", kind, "epoch", "lost_packets", "dropped_chunks")},
         **{f"{kind}_{number}_probability": value for number, value in enumerate(row[f"{kind}_probabilities"], start=1)},
         **row["modalities"],
+        **row["pace"],
         **{f"{stage}_ms": row["latency_ms"][stage] for stage in STAGES},
         "interval_low": low,
         "interval_high": high,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EngineError
-from .ahead import Ahead, WhenFull
+from .ahead import Ahead, opened_apart
 from .bundle import GRAPHS, WHISPER, Bundle
 from .chunks import Chunk, ChunkStream, read_chunks
 from .engines import Tensors, open_engine
 from .history import History, fusion_feeds
 from .media import ReadOptions, Source
+from .pace import PaceKeeper
 from .score import Latency, Score
 from .threads import ThreadPlan
 
@@ -47,6 +48,7 @@ class Stream:
     epoch: int = 0
     lost_packets: int = 0
     dropped_chunks: int = 0
+    pace: PaceKeeper = field(default_factory=PaceKeeper)
     last_visual: NDArray[np.float32] | None = None
     """Of the last chunk, float32 (Dv,); None where it had no pictures."""
     last_audio: NDArray[np.float32] | None = None
@@ -113,26 +115,34 @@ class Scorer:
                 f"the fusion graph wants {self._audio_dim} sound features, the contract {bundle.contract.sound.embedding_dim}"
             )
 
-    def stream(self, source: Source, *, options: ReadOptions | None = None, when_full: WhenFull = "wait") -> Iterator[Score]:
+    def stream(self, source: Source, *, options: ReadOptions | None = None) -> Iterator[Score]:
         """Scores a clip while it is read: one score after every chunk, the last of them the clip's.
 
+        Where a live source ends without a chunk that could be the last, the last score is given once more, now `final`.
+
         Args:
-            source: a path, a URL, `-` for standard input, or an object with `read`.
-            options: how to read it; see `ReadOptions`.
-            when_full: what happens to chunks of a source that is faster than the scorer; those that are let go count as chunks of which
-                nothing was seen or heard.
+            source: a path, a URL, `-` for standard input, a device such as `v4l2:/dev/video0`, or an object with `read`.
+            options: how to read it, and what happens to chunks of a source that is faster than the scorer; see `ReadOptions`. Those
+                that are let go count as chunks of which nothing was seen or heard.
 
         Raises:
             MediaError: the source cannot be opened, or nothing in it decodes.
             WeightsError: it has sound and the Whisper weights are not found.
         """
         options = options or ReadOptions()
-        chunks = read_chunks(
-            source, self.bundle.contract, options=replace(options, decode_threads=options.decode_threads or self.plan.decode)
-        )
+        threads = options.decode_threads or self.plan.decode
+        chunks = opened_apart(lambda: read_chunks(source, self.bundle.contract, options=replace(options, decode_threads=threads)))
         stream, hears = self.new_stream(chunks.name), options.use_sound and chunks.info.has_audio
         stream.declared_s = chunks.info.declared_s
-        with Ahead(_with_notes(chunks, options), self.plan.ahead, when_full=when_full) as ahead:
+        deadline_s = self.bundle.contract.chunk_s if options.deadline_s is None else options.deadline_s
+        stream.pace = PaceKeeper(chunks.live, deadline_s)
+        with Ahead(
+            _with_notes(chunks, options),
+            self.plan.ahead,
+            when_full=options.when_full or chunks.usually,
+            lighten=_emptied,
+            on_close=chunks.interrupt,
+        ) as ahead:
             if hears:
                 self._load_sound()  # before the first chunk, whose latency it would spoil
             for ready in ahead:
@@ -166,13 +176,9 @@ class Scorer:
             ready_s: when the chunk was ready, by `perf_counter`; None: now.
         """
         started = perf_counter()
+        ready_s = started if ready_s is None else ready_s
         self._follow(stream, chunk)
-        listening = self._beside.submit(_embed_sound, self._load_sound(), chunk) if chunk.has_sound else None
-        seen = self._embed_pictures(stream, chunk)
-        heard = listening.result() if listening else _Embedded(None, 0.0)
-        stream.last_visual, stream.last_audio = seen.embedding, heard.embedding
-        stream.audio.add(stream.last_audio)
-        stream.visual.add(stream.last_visual)
+        seen, heard = self._embed(stream, chunk)
         known = perf_counter()
         outputs = self._fusion.run(fusion_feeds(stream.visual.shown(), stream.audio.shown()))
         fused = perf_counter()
@@ -185,14 +191,30 @@ class Scorer:
             visual_ms=seen.milliseconds,
             fusion_ms=1e3 * (fused - known),
             transcript_ms=1e3 * (ended - fused),
-            answer_ms=1e3 * (ended - (started if ready_s is None else ready_s)),
+            answer_ms=1e3 * (ended - ready_s),
         )
-        return self._as_score(outputs, stream, chunk, latency, notes)
+        media_s = 0.0 if chunk.again else chunk.end_s - chunk.start_s
+        pace = stream.pace.scored(media_s, ready_s=ready_s, taken_s=started, scored_s=ended)
+        return replace(self._as_score(outputs, stream, chunk, latency, notes), pace=pace)
+
+    def _embed(self, stream: Stream, chunk: Chunk) -> tuple[_Embedded, _Embedded]:
+        """What is seen and heard of a chunk, added to the history; nothing is new of one that is given again."""
+        if chunk.again:
+            return _Embedded(stream.last_visual, 0.0), _Embedded(stream.last_audio, 0.0)
+        listening = self._beside.submit(_embed_sound, self._load_sound(), chunk) if chunk.has_sound else None
+        seen = self._embed_pictures(stream, chunk)
+        heard = listening.result() if listening else _Embedded(None, 0.0)
+        stream.last_visual, stream.last_audio = seen.embedding, heard.embedding
+        stream.audio.add(stream.last_audio)
+        stream.visual.add(stream.last_visual)
+        return seen, heard
 
     def skip(self, stream: Stream, chunk: Chunk) -> None:
         """Takes in a chunk that is let go: a chunk of which nothing was seen or heard."""
         self._follow(stream, chunk)
         stream.dropped_chunks += 1
+        stream.pace.miss(chunk.end_s - chunk.start_s)
+        stream.last_visual = stream.last_audio = None
         stream.audio.add(None)
         stream.visual.add(None)
 
@@ -200,6 +222,7 @@ class Scorer:
         if chunk.epoch != stream.epoch:
             stream.state, stream.epoch = self._zero_state(), chunk.epoch
         stream.lost_packets += chunk.lost_packets
+        stream.pace.miss(chunk.gap_s, reconnects=chunk.reconnects)
 
     def close(self) -> None:
         """Frees the engines, once what runs beside them has ended."""
@@ -293,6 +316,15 @@ def _embed_sound(encoder: SoundEncoder, chunk: Chunk) -> _Embedded:
     return _Embedded(embedding, 1e3 * (perf_counter() - started))
 
 
+def _emptied(item: tuple[Chunk, tuple[str, ...]]) -> tuple[Chunk, tuple[str, ...]]:
+    """A chunk that is let go, without its pictures and its sound."""
+    chunk, notes = item
+    frames, samples = chunk.frames[:0].copy(), chunk.samples[:0].copy()
+    return replace(
+        chunk, frames=frames, frame_mask=chunk.frame_mask[:0].copy(), samples=samples, sample_mask=chunk.sample_mask[:0].copy()
+    ), notes
+
+
 def _with_notes(chunks: ChunkStream, options: ReadOptions) -> Iterator[tuple[Chunk, tuple[str, ...]]]:
     """Each chunk with what its score lacks, said while the source stands there; the source is closed at the end."""
     with chunks:
@@ -310,13 +342,22 @@ def _notes(chunks: ChunkStream, chunk: Chunk, options: ReadOptions) -> tuple[str
         (options.use_sound and not info.has_audio, "no sound: scored from pictures alone"),
     ]
     if chunk.final:
+        notes += _ending(chunks)
         declared = "" if info.declared_s is None else f" of the {info.declared_s:.1f} s the container declares"
         notes += [
             (chunks.lost_packets > 0, f"packets that did not decode: {chunks.lost_packets}"),
-            (chunks.truncated, f"truncated: {chunks.decoded_s:.1f} s decoded{declared}"),
+            (chunks.truncated and not chunks.live, f"truncated: {chunks.decoded_s:.1f} s decoded{declared}"),
             (chunk.epoch > 0, f"jumps of the clock: {chunk.epoch}"),
         ]
     return tuple(sentence for applies, sentence in notes if applies)
+
+
+def _ending(chunks: ChunkStream) -> list[tuple[bool, str]]:
+    """How a live source ended, where that was not its own end."""
+    return [
+        (chunks.live and chunks.limited, f"stopped after {chunks.decoded_s:.1f} s, as asked"),
+        (chunks.live and chunks.interruption is not None, f"the source {chunks.interruption}"),
+    ]
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,19 +12,23 @@ import stat
 import struct
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from io import BytesIO
+from io import BytesIO, RawIOBase
 from pathlib import Path
-from typing import IO, Any, Protocol, TypeAlias
+from typing import IO, Any, Literal, Protocol, TypeAlias
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import av
 from av.container import InputContainer
+from av.format import formats_available
 
 from ..errors import MediaError
+from .ahead import WhenFull
+from .devices import Device, device_at, parse_device
+from .pipes import PipeReader, pipe_descriptor
 
 
 class Readable(Protocol):
@@ -46,22 +50,43 @@ class ReadOptions:
     conceals damage."""
     open_timeout_s: float = 10.0
     """How long a URL may take to open. Files, pipes and objects wait for as long as their own reads do."""
-    read_timeout_s: float = 10.0
-    """How long a URL may send nothing."""
+    read_timeout_s: float | None = None
+    """How long a source may send nothing. None is 10 s for a device and a URL, 30 s for an HLS playlist (a segment of it is often 10 s
+    long), and for ever for standard input and a named pipe. Files and objects with `read` wait for as long as their own reads do."""
     max_pixels: int = 4096 * 4096
     """Larger pictures are refused before any is decoded: a 200 KB file can hold 8192x8192 of them."""
-    max_seconds: float = 3 * 3600.0
-    """Media beyond this is not read, and the stream says it is truncated."""
+    max_seconds: float | None = None
+    """Media beyond this is not read, and the stream says so. None is 3 hours of a file, and no limit for a live source."""
     max_consecutive_errors: int = 50
     """Packets in a row that may fail before a stream is given up."""
     use_pictures: bool = True
     use_sound: bool = True
+    when_full: WhenFull | None = None
+    """What happens to chunks of a source that is faster than the scorer. None lets the oldest go where a source keeps a clock of its own
+    (a device, RTSP, RTMP, a live HLS playlist) and makes every other one wait."""
+    deadline_s: float | None = None
+    """How long after a chunk is ready its score is late; None is the length of a chunk."""
+    reconnect: int | None = None
+    """How often in a row a URL or a device that breaks off is opened again before it has ended. None is `DEFAULT_RECONNECTS` for a live
+    URL, and never for anything else."""
+    tell: Callable[[str], None] | None = None
+    """Told in a sentence that a connection is lost, or back; called by the thread that reads."""
 
+
+DEFAULT_RECONNECTS = 8
+"""With the pauses between them about a minute and a half: a camera that starts again takes one."""
+
+Kind: TypeAlias = Literal["file", "pipe", "http", "stream", "device"]
+"""What a source is to whoever waits for it: all there (file), as fast as it is read (pipe), or with a clock of its own (stream, device).
+`http` is not known to be one or another before it is open."""
 
 LOCAL_PROTOCOLS = "file,crypto,data"
 URL_PROTOCOLS = "http,https,httpproxy,tls,tcp,udp,rtp,rtsp,rtmp,rtmps,srt,crypto,data"
 """Never `file`: a remote playlist must not read local files."""
 URL_SCHEMES = frozenset({"http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "tcp", "tls", "udp"})
+_BYTE_SCHEMES = frozenset({"tcp", "tls"})
+"""Whoever sends waits for us, and that they end is the end: a pipe that happens to be far away."""
+READ_TIMEOUT_S, HLS_READ_TIMEOUT_S = 10.0, 30.0
 
 # Demuxers that open nothing but their own source: a text file named .mp4 is otherwise taken for an ffconcat or HLS playlist and
 # plays other local files. Still images (image2, png_pipe, ...) are left out as well.
@@ -76,6 +101,18 @@ HEADER_BYTES = 64 * 1024
 MAX_SPOOL_BYTES = 4 << 30
 
 _ISO_BOXES = frozenset({b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"free", b"skip", b"wide", b"uuid", b"pnot"})
+
+REFUSALS = (
+    av.error.HTTPUnauthorizedError,
+    av.error.HTTPForbiddenError,
+    av.error.HTTPBadRequestError,
+    av.error.ArgumentError,
+    av.error.ProtocolNotFoundError,
+    av.error.DemuxerNotFoundError,
+    av.error.DecoderNotFoundError,
+    av.error.PermissionError,
+)
+"""Answers that asking again will not change: no access, no such protocol, a format that is not taken."""
 
 FOREIGN = (av.FFmpegError, OSError, ValueError)
 """What PyAV raises for a source it cannot use; everything else is a bug, or the caller's own exception."""
@@ -165,17 +202,39 @@ class Place:
 
     name: str
     target: str | _ByteReader
-    remote: bool = False
+    kind: Kind = "file"
     path: Path | None = None
     spooled: IO[bytes] | None = None
+    pipe: PipeReader | None = None
+    device: Device | None = None
+
+    @property
+    def remote(self) -> bool:
+        """Whether bytes come from a URL."""
+        return self.kind in ("http", "stream") or (isinstance(self.target, str) and self.kind == "pipe")
 
     def check(self) -> None:
         if isinstance(self.target, _ByteReader):
             self.target.check()
 
     def close(self) -> None:
-        if self.spooled is not None:
-            self.spooled.close()
+        for held in (self.spooled, self.pipe):
+            if held is not None:
+                held.close()
+
+    def interrupt(self) -> None:
+        """Makes a read of a pipe that waits end; what FFmpeg reads itself ends after its timeout."""
+        if self.pipe is not None:
+            self.pipe.interrupt()
+
+    def read_timeout_s(self, options: ReadOptions) -> float | None:
+        """How long FFmpeg's own reads may take."""
+        if self.kind in ("file", "pipe") and not self.remote:
+            return None
+        if options.read_timeout_s is not None:
+            return options.read_timeout_s
+        playlist = isinstance(self.target, str) and urlsplit(self.target).path.endswith((".m3u8", ".m3u"))
+        return HLS_READ_TIMEOUT_S if playlist else READ_TIMEOUT_S
 
     def failure(self) -> BaseException | None:
         """What the source's own `read` raised, if it did; an exception that is no I/O error is raised."""
@@ -201,35 +260,40 @@ class Place:
         return BytesIO()
 
 
-def find_source(source: Source) -> Place:
+def find_source(source: Source, options: ReadOptions | None = None) -> Place:
+    """Where a source is, and of what kind; a pipe is begun to be read, nothing else is opened."""
+    timeout_s = (options or ReadOptions()).read_timeout_s
     if isinstance(source, str) and source == "-":
         stdin = getattr(sys.stdin, "buffer", None)
         if stdin is None:
             raise MediaError("standard input is closed, or is no byte stream")
         # Below its buffer: a thread that sits in a read of the buffer holds a lock without which the interpreter cannot end.
-        return _find_object(getattr(stdin, "raw", stdin), "standard input")
+        return _find_object(getattr(stdin, "raw", stdin), "standard input", timeout_s)
     if isinstance(source, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source):
         return _find_url(source)
+    if isinstance(source, str) and (device := parse_device(source, formats_available)):
+        return Place(_printable(f"{device.form}:{device.address}"), device.address, kind="device", device=device)
     if isinstance(source, (str, os.PathLike)):
-        return _find_path(Path(source))
+        return _find_path(Path(source), timeout_s)
     if not callable(getattr(source, "read", None)):
         raise MediaError(f"a source is a path, a URL, '-' or an object with read(), not {type(source).__name__}")
     name = getattr(source, "name", None)
-    return _find_object(source, _printable(name) if isinstance(name, str) else "the file object")
+    return _find_object(source, _printable(name) if isinstance(name, str) else "the file object", timeout_s)
 
 
 def _find_url(url: str) -> Place:
     parts = urlsplit(url)
-    if parts.scheme == "file":
-        return _find_path(Path(url2pathname(parts.path)))
+    scheme = parts.scheme.lower()
+    if scheme == "file":
+        return _find_path(Path(url2pathname(parts.path)), None)
     # User names, passwords and signed queries stay out of messages.
     name = _printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
-    if parts.scheme.lower() not in URL_SCHEMES:
+    if scheme not in URL_SCHEMES:
         raise MediaError(f"{name} cannot be opened: {parts.scheme}:// is none of {', '.join(sorted(URL_SCHEMES))}")
-    return Place(name, url, remote=True)
+    return Place(name, url, kind="http" if scheme in ("http", "https") else "pipe" if scheme in _BYTE_SCHEMES else "stream")
 
 
-def _find_path(path: Path) -> Place:
+def _find_path(path: Path, timeout_s: float | None) -> Place:
     name = _printable(str(path))
     try:
         status = path.stat()
@@ -241,20 +305,51 @@ def _find_path(path: Path) -> Place:
         raise MediaError(f"{name} is a directory, not a media file")
     if stat.S_ISREG(status.st_mode) and status.st_size == 0:
         raise MediaError(f"{name} is empty")
+    if stat.S_ISFIFO(status.st_mode) and hasattr(os, "O_NONBLOCK"):
+        return _find_fifo(path, name, timeout_s)
+    if stat.S_ISCHR(status.st_mode) and (device := device_at(path)):
+        raise MediaError(f"{name} is a device, not a media file; to read from it give {_printable(device)}")
     regular = stat.S_ISREG(status.st_mode)
     # "file:" keeps FFmpeg from taking a name such as concat:a.mp4 for a protocol.
     return Place(name, f"file:{path}", path=path if regular else None)
 
 
-def _find_object(raw: Any, name: str) -> Place:
-    reader = _ByteReader(raw, name)
+def _find_fifo(path: Path, name: str, timeout_s: float | None) -> Place:
+    try:
+        pipe = PipeReader.of_path(path, timeout_s=timeout_s)
+    except OSError as error:
+        raise MediaError(f"{name} cannot be opened: {said(error)}") from error
+    return _find_pipe(pipe, name)
+
+
+def _find_object(raw: Any, name: str, timeout_s: float | None) -> Place:
+    descriptor = pipe_descriptor(raw)
+    if descriptor is not None and isinstance(raw, RawIOBase):
+        return _find_pipe(PipeReader(descriptor, timeout_s=timeout_s, owned=False), name)
+    place = _seekable(_ByteReader(raw, name))  # what has a buffer may hold bytes in it already
+    place.kind = "file" if descriptor is None else "pipe"
+    return place
+
+
+def _find_pipe(pipe: PipeReader, name: str) -> Place:
+    try:
+        place = _seekable(_ByteReader(pipe, name))
+    except BaseException:
+        pipe.close()
+        raise
+    place.pipe, place.kind = pipe, "pipe"
+    return place
+
+
+def _seekable(reader: _ByteReader) -> Place:
+    """A place that can be seeked, if it has to be."""
     try:
         if reader.seekable() or not _index_comes_last(reader):
-            return Place(name, reader)
+            return Place(reader.name, reader)
         spooled = reader.spool()
     except (OSError, ValueError) as error:
-        raise MediaError(f"{name} cannot be read: {said(error)}") from error
-    return Place(name, _ByteReader(spooled, name), spooled=spooled)
+        raise MediaError(f"{reader.name} cannot be read: {said(error)}") from error
+    return Place(reader.name, _ByteReader(spooled, reader.name), spooled=spooled)
 
 
 def _index_comes_last(reader: _ByteReader) -> bool:
@@ -289,23 +384,56 @@ def _printable(text: str) -> str:
 
 
 def open_container(place: Place, options: ReadOptions) -> InputContainer:
+    timeout_s = place.read_timeout_s(options)
+    # As codec options max_pixels also binds the decoders that FFmpeg opens while probing, where a bomb would already go off.
+    limits = {"max_pixels": str(options.max_pixels)}
     try:
         container = av.open(
             place.target,
             mode="r",
-            # As codec options these also bind the decoders that FFmpeg opens while probing, where a bomb would already go off.
-            options={"max_pixels": str(options.max_pixels)},
-            container_options={
-                "protocol_whitelist": URL_PROTOCOLS if place.remote else LOCAL_PROTOCOLS,
-                "format_whitelist": URL_FORMATS if place.remote else MEDIA_FORMATS,
-            },
+            format=place.device.form if place.device else None,
+            options=limits,
+            container_options=_demuxer_options(place),
             metadata_errors="replace",
-            timeout=(options.open_timeout_s, options.read_timeout_s) if place.remote else None,
+            timeout=None if timeout_s is None else (options.open_timeout_s, timeout_s),
         )
         place.check()
         return container
     except FOREIGN as error:
         raise _refusal(place, place.failure() or error, options) from error
+
+
+def _demuxer_options(place: Place) -> dict[str, str]:
+    if place.device:
+        # What a device opens is no protocol, and what it yields is decoded by codecs alone: nothing else may be opened in its name.
+        return {**place.device.options, "protocol_whitelist": "data", "format_whitelist": place.device.form}
+    whitelists = {
+        "protocol_whitelist": URL_PROTOCOLS if place.remote else LOCAL_PROTOCOLS,
+        "format_whitelist": URL_FORMATS if place.remote else MEDIA_FORMATS,
+    }
+    # RTP over UDP loses packets where nothing asks for them again; TCP is tried first, UDP where a server has no other.
+    rtsp = isinstance(place.target, str) and place.target.lower().startswith(("rtsp:", "rtsps:"))
+    return whitelists | ({"rtsp_flags": "prefer_tcp"} if rtsp else {})
+
+
+def kind_of(container: InputContainer, place: Place) -> Kind:
+    """What an open source has turned out to be: of HTTP, a playlist that goes on is a stream, and what has no length a pipe."""
+    if place.kind != "http":
+        return place.kind
+    if container.format.name.startswith("hls"):
+        return "file" if container.duration else "stream"
+    return "file" if container.size > 0 else "pipe"
+
+
+def is_refused(error: MediaError, *, missing_counts: bool) -> bool:
+    """Whether it makes no sense to open a source again.
+
+    Args:
+        error: what opening it raised.
+        missing_counts: whether an answer that there is no such thing is final.
+    """
+    cause = error.__cause__
+    return isinstance(cause, REFUSALS) or (missing_counts and isinstance(cause, av.error.HTTPNotFoundError))
 
 
 def said(error: BaseException) -> str:
@@ -317,6 +445,10 @@ def _refusal(place: Place, error: BaseException, options: ReadOptions) -> MediaE
     """One sentence for a source that does not open."""
     if isinstance(error, av.error.ExitError):
         return MediaError(f"{place.name} did not answer within {options.open_timeout_s:g} s")
+    if isinstance(error, av.error.ProtocolNotFoundError):
+        return MediaError(f"{place.name} cannot be opened: its protocol is not in the FFmpeg of this PyAV, or not allowed here")
+    if place.device:
+        return MediaError(f"{place.name} cannot be opened as a device: {said(error)}")
     if isinstance(error, av.error.ArgumentError):
         return MediaError(f"{place.name} is not in a media format shortcast opens (playlists and still images are not)")
     if isinstance(error, av.error.EOFError):

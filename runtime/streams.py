@@ -212,7 +212,8 @@ def _cleaned(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray
 class PictureStream:
     """The video stream that is used: packets in, pictures on the clock out."""
 
-    def __init__(self, stream: Any, *, timeline: Timeline, options: ReadOptions) -> None:
+    def __init__(self, stream: Any, *, timeline: Timeline, options: ReadOptions, prompt: bool = False) -> None:
+        """Prepares the decoder; `prompt` has every picture come out as soon as it can."""
         self.decoder = _Decoder(stream, max_errors=options.max_consecutive_errors)
         self.count = 0
         self.size = (stream.width, stream.height)
@@ -225,7 +226,8 @@ class PictureStream:
         rate = stream.guessed_rate or stream.average_rate
         self._usual_s = float(1 / rate) if rate else 1 / 25
         codec = stream.codec_context
-        codec.thread_type = "AUTO"
+        # Threads that each take a frame hold back as many pictures as there are threads; those that share one hold back none.
+        codec.thread_type = "SLICE" if prompt else "AUTO"
         codec.thread_count = options.decode_threads
         codec.options = {"max_pixels": str(options.max_pixels)}
 

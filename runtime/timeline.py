@@ -11,6 +11,8 @@ FORWARD_JUMP_S = 5.0
 SAME_CLOCK_S = 60.0
 """A start time is believed, and a stream may begin late, within this of what is already known."""
 MAX_PICTURE_S = 60.0
+RECONNECT_SLACK_S = 10.0
+"""After a connection was lost, a clock that has gone on by as long, within this, is taken for the same one."""
 
 
 @dataclass(slots=True)
@@ -37,6 +39,34 @@ class Timeline:
         self._origin: float | None = None
         self._shift = 0.0
         self._tracks: list[Track] = []
+        self._resumes_s: float | None = None
+        """Where media goes on after a connection was lost."""
+
+    @property
+    def front_s(self) -> float:
+        """Where media ends so far."""
+        return max((track.end for track in self._tracks), default=self._resumes_s or 0.0)
+
+    def reconnect(self, pts_s: float, *, replayed: bool, outage_s: float) -> float:
+        """Media goes on after a connection was lost: a new epoch, which begins where the last one ended.
+
+        Args:
+            pts_s: the first timestamp of the new connection.
+            replayed: whether its first packet came once before: then its clock is the old one, and what is repeated lies where it lay.
+            outage_s: wall seconds between the connections.
+
+        Returns:
+            Seconds of media that were missed. By the timestamps where they have gone on; by the wall clock where they begin anew.
+        """
+        front = self.front_s
+        ahead_s = pts_s - (self._origin if self._origin is not None else pts_s) + self._shift - front
+        goes_on = 0 <= ahead_s <= outage_s + RECONNECT_SLACK_S
+        self._tracks, self._resumes_s = [], front
+        self.epoch += 1
+        if replayed:
+            return max(0.0, ahead_s)
+        self._shift -= ahead_s
+        return ahead_s if goes_on else outage_s
 
     def track(self) -> Track:
         """One more stream."""
@@ -60,7 +90,8 @@ class Timeline:
         return raw + track.shift
 
     def _begin(self, track: Track, raw: float) -> float:
-        front = self._front_beside(track) or 0.0
+        beside = self._front_beside(track)
+        front = (self._resumes_s or 0.0) if beside is None else beside
         believable = -SAME_CLOCK_S <= raw + self._shift <= front + SAME_CLOCK_S
         track.shift = self._shift if believable else front - raw
         return raw + track.shift

@@ -20,6 +20,8 @@ from .contract import SAMPLE_RATE_HZ
 
 _WINDOW_S = 28.0
 """Whisper decodes 30 s at a time; the rest is the silence it needs to find the end."""
+MOST_SEGMENTS = 1000
+"""Kept of a stream, the latest: of speech without a pause more than an hour."""
 _CUT_WITHIN_S = 6.0
 _CUT_STEP_S = 0.1
 
@@ -63,7 +65,7 @@ class Transcription:
 
     def __init__(self, model: WhisperModel) -> None:
         self.segments: tuple[Segment, ...] = ()
-        """Everything understood so far."""
+        """Everything understood so far; of a stream that goes on for hours, the latest of it."""
         self._model = model
         self._start_s = 0.0
         self._sound: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
@@ -83,7 +85,7 @@ class Transcription:
         if window.any():
             # Without voice detection silence is transcribed as speech; with text carried over one bad window poisons the next.
             found, _ = self._model.transcribe(window, vad_filter=True, condition_on_previous_text=False, no_repeat_ngram_size=3)
-            self.segments += tuple(_segment(segment, start_s) for segment in found)
+            self.segments = (*self.segments, *(_segment(segment, start_s) for segment in found))[-MOST_SEGMENTS:]
 
 
 def _segment(found: Any, start_s: float) -> Segment:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shortcast.runtime.ahead import Ahead
+from shortcast.runtime.ahead import Ahead, opened_apart
 from shortcast.runtime.threads import ThreadPlan
 
 
@@ -52,6 +52,64 @@ def test_the_oldest_makes_room_where_it_is_to_and_is_named() -> None:
         assert next(ahead).item == 4
         released.set()
         assert list(ahead) == []
+
+
+def test_little_is_kept_of_what_made_room() -> None:
+    with Ahead(iter(["a" * 1000] * 5), 1, when_full="drop-oldest", lighten=lambda item: item[:1]) as ahead:
+        until(lambda: ahead._ended)
+        last = next(ahead)
+    assert (len(last.item), last.dropped) == (1000, ("a",) * 4)
+
+
+def test_closing_calls_whoever_can_end_a_read() -> None:
+    released = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        released.wait(30)
+
+    with Ahead(items(), 1, on_close=released.set) as ahead:
+        next(ahead)
+    assert not any(thread.name == "shortcast-ahead" for thread in threading.enumerate())
+
+
+class Opened:
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def test_what_is_opened_apart_is_given_or_its_error_raised() -> None:
+    opened = Opened()
+    assert opened_apart(lambda: opened) is opened
+    assert not opened.closed.is_set()
+
+    def fail() -> Opened:
+        raise KeyError("broken")
+
+    with pytest.raises(KeyError, match="broken"):
+        opened_apart(fail)
+
+
+def test_what_opens_when_nobody_waits_any_more_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, begun, released = Opened(), threading.Event(), threading.Event()
+
+    def slowly() -> Opened:
+        begun.set()
+        released.wait(30)
+        return opened
+
+    def interrupted(attempt: object) -> Opened:
+        begun.wait(30)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shortcast.runtime.ahead._Attempt.result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        opened_apart(slowly)
+    released.set()
+    assert opened.closed.wait(30)
 
 
 def test_an_error_comes_after_the_items_before_it() -> None:
