@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .cli_options import Backend, Device, DeviceOption, EngineOption, ForceOption, Precision, PrecisionOption, SignerOption, WhisperOption
+from .cli_plain import PlainCommand
 from .errors import DataError
 from .terminal import say
 
@@ -32,9 +33,10 @@ class Format(str, Enum):
 
 
 @score_app.command(
+    cls=PlainCommand,
     epilog="Examples:\n\n  shortcast score clip.mp4 --every-chunk\n\n  shortcast score *.mp4 --format jsonl > scores.jsonl\n\n"
     "  cat clip.webm | shortcast score - --bundle my.shortcast\n\n  shortcast score clip.mp4 --transcript\n\n"
-    "  shortcast score clips --jobs 4 --resume scores.parquet\n\n  find . -name '*.mp4' -print0 | shortcast score --from - -o scores.csv"
+    "  shortcast score clips --jobs 4 --resume scores.parquet\n\n  find . -name '*.mp4' -print0 | shortcast score --from - -o scores.csv",
 )
 def score(
     sources: Annotated[
@@ -77,6 +79,7 @@ def score(
     from .runtime.media import ReadOptions
     from .runtime.score_files import RowsKey
     from .runtime.scorer import Scorer
+    from .runtime.start_cache import user_cache
     from .score_run import Plan, print_scores, printer, score_into
 
     target = _target(output, resume, output_format, retry_failed=retry_failed, force=force)
@@ -91,6 +94,8 @@ def score(
         device=device.value,
         whisper=whisper,
         transcribe=transcript,
+        preload_sound=sound,
+        cache=user_cache(),
     )
     in_turn = as_table or (every_chunk and target is None) if ordered is None else ordered
     plan = Plan(open_scorer, ReadOptions(use_pictures=pictures, use_sound=sound), jobs, threads, every_chunk, in_turn)

@@ -19,7 +19,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import av
 from av.container import InputContainer
@@ -221,6 +220,8 @@ def find_source(source: Source) -> Place:
 def _find_url(url: str) -> Place:
     parts = urlsplit(url)
     if parts.scheme == "file":
+        from urllib.request import url2pathname  # brings HTTP, TLS and e-mail with it
+
         return _find_path(Path(url2pathname(parts.path)))
     # User names, passwords and signed queries stay out of messages.
     name = _printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
