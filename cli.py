@@ -66,7 +66,7 @@ def _every_command() -> typer.Typer:
 
 def _run(arguments: Sequence[str]) -> None:
     """Runs a command. `score` is built alone, without the group and the commands around it, which would delay its first score."""
-    if list(arguments[:1]) != ["score"] or _COMPLETING in os.environ:
+    if list(arguments[:1]) != ["score"] or "--help" in arguments or _COMPLETING in os.environ:
         _every_command()()
         return
     from .cli_score import score_app
