@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import ctranslate2
 import numpy as np
@@ -127,16 +129,9 @@ class SoundEncoder:
         """
         self._contract = contract
         encoder = _checked_encoder(weights, contract, cache)
-        files = {MODEL_FILE: encoder, _VOCABULARY_FILE: b""} if encoder else None
+        options = {"device": device, "compute_type": contract.compute_type, "intra_threads": threads, "inter_threads": workers}
         try:
-            self._model = ctranslate2.models.Whisper(
-                str(weights.path),
-                device=device,
-                compute_type=contract.compute_type,
-                intra_threads=threads,
-                inter_threads=workers,
-                files=files,
-            )
+            self._model = _load(weights.path, encoder, options)
         except (RuntimeError, ValueError) as error:
             raise WeightsError(f"CTranslate2 cannot load {weights.path} on {device}: {error}") from error
 
@@ -163,6 +158,14 @@ class SoundEncoder:
         encoded = self._model.encode(ctranslate2.StorageView.from_array(mel[None]), to_cpu=True)
         frames = np.asarray(encoded)[0, : samples.size // ENCODER_FRAME_SAMPLES]
         return np.asarray(frames[valid].mean(axis=0), dtype=np.float32)
+
+
+def _load(path: Path, encoder: bytes | None, options: dict[str, Any]) -> Any:
+    """The model that encodes: its encoder alone or, for a CTranslate2 that wants all of it, the whole; both give the same bits."""
+    if encoder:
+        with suppress(RuntimeError, ValueError):
+            return ctranslate2.models.Whisper(str(path), files={MODEL_FILE: encoder, _VOCABULARY_FILE: b""}, **options)
+    return ctranslate2.models.Whisper(str(path), **options)
 
 
 def _checked_encoder(weights: WhisperWeights, contract: SoundContract, cache: StartCache | None) -> bytes | None:

@@ -18,6 +18,7 @@ from shortcast.runtime.engines import Tensors, open_engine
 from shortcast.runtime.scorer import Scorer
 from shortcast.runtime.start_cache import StartCache, file_key, user_cache
 from shortcast.runtime.whisper import SoundEncoder, WhisperWeights, resolve_whisper
+from shortcast.runtime.whisper_file import read_whisper
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
@@ -202,6 +203,39 @@ def test_the_encoder_alone_hears_what_the_whole_model_hears(weights: WhisperWeig
     assert cache.entries()[0] == 2
     for encoder in encoders:
         np.testing.assert_array_equal(heard(encoder), heard(whole))
+
+
+def test_ctranslate2_takes_the_encoder_alone(weights: WhisperWeights) -> None:
+    """And not the whole file, to which loading would go back without a word."""
+    import ctranslate2
+
+    encoder = weights.read().encoder
+    assert encoder is not None
+    assert len(encoder) < (weights.path / "model.bin").stat().st_size / 4
+    assert ctranslate2.models.Whisper("encoder", files={"model.bin": encoder, "vocabulary.txt": b""}).n_mels == 80
+
+
+def test_a_ctranslate2_that_wants_all_of_it_gets_the_whole_file(
+    weights: WhisperWeights, sound: SoundContract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = heard(SoundEncoder(weights, sound))
+    monkeypatch.setattr("shortcast.runtime.whisper._VOCABULARY_FILE", "not_a_vocabulary.txt")
+    np.testing.assert_array_equal(heard(SoundEncoder(weights, sound)), expected)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x06\x00", b"\x05\x00\x00\x00", b"\x06\x00\x00\x00\x03\x00ab\x00" + bytes(40)])
+def test_a_file_of_another_layout_is_hashed_and_has_no_encoder(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(content)
+    found = read_whisper(tmp_path / "model.bin")
+    assert (found.sha256, found.encoder) == (hashlib.sha256(content).hexdigest(), None)
+
+
+def test_a_file_with_more_after_its_end_has_no_encoder(weights: WhisperWeights, tmp_path: Path) -> None:
+    content = (weights.path / "model.bin").read_bytes()
+    for other in (content + b"?", content[:-20]):
+        (tmp_path / "model.bin").write_bytes(other)
+        found = read_whisper(tmp_path / "model.bin")
+        assert (found.sha256, found.encoder) == (hashlib.sha256(other).hexdigest(), None)
 
 
 def test_weights_that_changed_are_hashed_again(weights: WhisperWeights, cache: StartCache, sound: SoundContract, tmp_path: Path) -> None:
