@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .cli_options import Backend, Device, DeviceOption, EngineOption, ForceOption, Precision, PrecisionOption, SignerOption, WhisperOption
+from .cli_plain import PlainCommand
 from .errors import DataError
 from .terminal import say
 
@@ -49,13 +50,14 @@ class Format(str, Enum):
 
 
 @score_app.command(
+    cls=PlainCommand,
     epilog="Examples:\n\n  shortcast score clip.mp4 --every-chunk\n\n  shortcast score *.mp4 --format jsonl > scores.jsonl\n\n"
     "  cat clip.webm | shortcast score - --bundle my.shortcast\n\n  shortcast score clip.mp4 --transcript\n\n"
     "  shortcast score rtsp://camera/stream --every-chunk\n\n  shortcast score v4l2:/dev/video0 --max-seconds 60\n\n"
     "  ffmpeg -i ... -f mpegts - | shortcast score - --policy drop-oldest --read-timeout 10\n\n"
     "  shortcast score clips --jobs 4 --resume scores.parquet\n\n"
     "  shortcast score clips --until-settled --settled-confidence 0.8 -o scores.jsonl\n\n"
-    "  find . -name '*.mp4' -print0 | shortcast score --from - -o scores.csv"
+    "  find . -name '*.mp4' -print0 | shortcast score --from - -o scores.csv",
 )
 def score(
     sources: Annotated[
@@ -162,6 +164,7 @@ def score(
     from .runtime.media import ReadOptions
     from .runtime.score_files import RowsKey
     from .runtime.scorer import Scorer
+    from .runtime.start_cache import user_cache
     from .score_run import Plan, print_scores, printer, score_into
 
     until = _until(until_settled, settled, settled_confidence, watts_per_core, transcript=transcript)
@@ -179,6 +182,8 @@ def score(
         device=device.value,
         whisper=whisper,
         transcribe=transcript,
+        preload_sound=sound,
+        cache=user_cache(),
     )
     in_turn = as_table or (every_chunk and target is None) if ordered is None else ordered
     options = ReadOptions(

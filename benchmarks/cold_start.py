@@ -3,8 +3,9 @@
     python -m shortcast.benchmarks.cold_start samples/sample.mp4 -o cold-start.json
 
 Timed from outside, process start included: (A) `python -c "import onnxruntime, ctranslate2, av"` to its exit, (B) `shortcast score
-CLIP --every-chunk` to the first line on its stdout. The two take turns, one warm-up pair is thrown away, and every raw sample is
-kept. Not timed: the rest of B. Peak memory is B's own resident-set high-water mark; stage times are those B prints.
+CLIP --every-chunk` to the first line on its stdout, once with what an earlier start left in its cache and once with the cache off. They
+take turns, one warm-up round is thrown away, and every raw sample is kept. Not timed: the rest of B. Peak memory is B's own resident-set
+high-water mark, core-seconds are user and system time of the whole of B; stage times are those B prints.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -31,6 +33,7 @@ class ColdRun:
 
     first_score_s: float
     exit_s: float
+    core_s: float
     peak_rss_mib: float
     stages_ms: tuple[dict[str, float], ...]
     """Latencies of each chunk, as printed."""
@@ -46,18 +49,21 @@ class ColdStart:
     python: str
     floor_s: tuple[float, ...]
     runs: tuple[ColdRun, ...]
+    """With the cache."""
+    runs_without_cache: tuple[ColdRun, ...]
 
-    @property
-    def ratio(self) -> float:
-        """Median over the pairs of first score / import floor."""
-        return median(run.first_score_s / floor for run, floor in zip(self.runs, self.floor_s, strict=True))
+    def ratio(self, runs: tuple[ColdRun, ...]) -> float:
+        """Median over the rounds of first score / import floor."""
+        return median(run.first_score_s / floor for run, floor in zip(runs, self.floor_s, strict=True))
 
 
 def measure(clip: Path, *, pairs: int) -> ColdStart:
-    """Takes `pairs` pairs of samples after one that is thrown away."""
-    samples = [(_time_floor(), _time_score(clip)) for _ in range(pairs + 1)][1:]
-    floors, runs = zip(*samples, strict=True)
-    return ColdStart(clip.name, available_cpus(), platform.platform(), platform.python_version(), floors, runs)
+    """Takes `pairs` rounds of samples after one that is thrown away."""
+    with tempfile.TemporaryDirectory() as scratch:
+        kept = str(Path(scratch) / "cache")
+        samples = [(_time_floor(), _time_score(clip, kept), _time_score(clip, "off")) for _ in range(pairs + 1)][1:]
+    floors, runs, without = zip(*samples, strict=True)
+    return ColdStart(clip.name, available_cpus(), platform.platform(), platform.python_version(), floors, runs, without)
 
 
 def _time_floor() -> float:
@@ -66,10 +72,11 @@ def _time_floor() -> float:
     return perf_counter() - started
 
 
-def _time_score(clip: Path) -> ColdRun:
+def _time_score(clip: Path, cache: str) -> ColdRun:
     command = [sys.executable, "-m", "shortcast", "score", str(clip), "--every-chunk", "--format", "jsonl"]
+    environment = {**os.environ, "SHORTCAST_CACHE": cache}
     started = perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
     assert process.stdout is not None
     lines = [process.stdout.readline()]
     first_score_s = perf_counter() - started
@@ -80,7 +87,7 @@ def _time_score(clip: Path) -> ColdRun:
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed with exit code {process.returncode}")
     stages = tuple(json.loads(line)["latency_ms"] for line in lines)
-    return ColdRun(first_score_s, exit_s, usage.ru_maxrss / 1024, stages)
+    return ColdRun(first_score_s, exit_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, stages)
 
 
 def main() -> None:
@@ -93,13 +100,16 @@ def main() -> None:
     result = measure(arguments.clip, pairs=arguments.pairs)
     print(f"{len(result.runs)} pairs on {result.cpus} CPUs, Python {result.python}, {result.clip}")
     print(f"import floor     median {median(result.floor_s):.3f} s")
-    print(f"first score      median {median(run.first_score_s for run in result.runs):.3f} s, {result.ratio:.2f} x the floor")
-    print(f"whole clip       median {median(run.exit_s for run in result.runs):.3f} s")
-    print(f"peak RSS         median {median(run.peak_rss_mib for run in result.runs):.0f} MiB")
-    for stage in ("decode", "sound", "visual", "fusion"):
-        first = median(run.stages_ms[0][stage] for run in result.runs)
-        later = median(chunk[stage] for run in result.runs for chunk in run.stages_ms[1:])
-        print(f"{stage:<8} per chunk first {first:.1f} ms, later median {later:.1f} ms")
+    for name, runs in (("with its cache", result.runs), ("cache off", result.runs_without_cache)):
+        first_s, exit_s, core_s, rss = (
+            median(getattr(run, part) for run in runs) for part in ("first_score_s", "exit_s", "core_s", "peak_rss_mib")
+        )
+        print(f"{name}: first score median {first_s:.3f} s, {result.ratio(runs):.2f} x the floor")
+        print(f"  whole clip {exit_s:.3f} s, {core_s:.2f} core-seconds, peak RSS {rss:.0f} MiB")
+        for stage in ("decode", "sound", "visual", "fusion"):
+            first = median(run.stages_ms[0][stage] for run in runs)
+            later = median(chunk[stage] for run in runs for chunk in run.stages_ms[1:])
+            print(f"  {stage:<8} per chunk first {first:.1f} ms, later median {later:.1f} ms")
     if arguments.output:
         arguments.output.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
 

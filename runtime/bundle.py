@@ -20,18 +20,19 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BundleError, DataError
 from .contract import Contract, SoundContract
-from .engine_cache import RECORD, read_record
-from .engine_record import EngineRecord
 from .engines import TensorSpec
 from .intervals import ConformalIntervals
-from .proof import PrecisionProof, ProofClip, load_proof_clips
 from .settling import Settling
 from .signature import MANIFEST, SIGNATURE, require_signature
 from .target import Target
+
+if TYPE_CHECKING:
+    from .engine_record import EngineRecord
+    from .proof import PrecisionProof, ProofClip
 
 SCHEMA = "4.0"
 CONTRACT = "contract.json"
@@ -156,6 +157,12 @@ class Manifest:
         """The same manifest with its `id` computed."""
         return replace(self, id=hashlib.sha256(replace(self, id="").dumps().encode()).hexdigest())
 
+    def is_written_as(self, text: bytes) -> bool:
+        """Whether this is the text of `manifest.json`, and the `id` in it the one it was made from."""
+        without_id = replace(self, id="").dumps()
+        written = without_id.replace('\n  "id": "",\n', f'\n  "id": {json.dumps(self.id)},\n', 1)
+        return written.encode() == text and hashlib.sha256(without_id.encode()).hexdigest() == self.id
+
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Manifest:
         """Reads what `to_json` wrote; keys are strict.
@@ -225,7 +232,7 @@ class Bundle:
         if signed_by is not None:
             require_signature(root, signed_by)
         manifest = Manifest.from_json(_read_json(root / MANIFEST))
-        if manifest.with_id().dumps().encode() != (root / MANIFEST).read_bytes():
+        if not manifest.is_written_as((root / MANIFEST).read_bytes()):
             raise BundleError(f"{root}: {MANIFEST} was altered: it is not the text its id {str(manifest.id)[:12]}… was made from")
         _check_files(root, manifest.files)
         return cls(root, manifest, Contract.from_json(_read_json(root / CONTRACT)))
@@ -254,10 +261,14 @@ class Bundle:
 
     def proof_clips(self) -> tuple[ProofClip, ...]:
         """The clips decisions are compared on, with the reference's answers."""
+        from .proof import load_proof_clips
+
         return load_proof_clips(self.path / PROOF_CLIPS)
 
     def engines(self) -> Iterator[tuple[str, EngineRecord]]:
         """Every engine: its folder, relative to the bundle, and what it was built from and for."""
+        from .engine_cache import RECORD, read_record
+
         for file in self.manifest.files:
             if file.path.startswith(f"{ENGINES}/") and file.path.endswith(f"/{RECORD}"):
                 folder = file.path.removesuffix(f"/{RECORD}")
@@ -265,6 +276,8 @@ class Bundle:
 
     def parity_report(self) -> dict[str, PrecisionProof]:
         """What the export measured against PyTorch, by precision."""
+        from .proof import PrecisionProof
+
         proofs = [PrecisionProof.from_json(plain) for plain in _read_json(self.path / PARITY_REPORT)["proofs"]]
         return {proof.precision: proof for proof in proofs}
 
@@ -286,8 +299,9 @@ def describe_file(root: Path, path: str, role: str) -> BundleFile:
 
 
 def _check_files(root: Path, files: tuple[BundleFile, ...]) -> None:
+    resolved = root.resolve()
     for file in files:
-        if not _confined(root, file.path):
+        if not _confined(resolved, file.path):
             raise BundleError(f"{root}: the manifest names {file.path!r}, which is not inside the bundle")
         if not (root / file.path).is_file():
             raise BundleError(f"{root}: {file.path} is missing")
@@ -311,7 +325,7 @@ def _window(plain: object) -> int | None:
 def _confined(root: Path, path: str) -> bool:
     pure = PurePosixPath(path)
     inside = not pure.is_absolute() and ".." not in pure.parts and "\\" not in path
-    return inside and (root / path).resolve().is_relative_to(root.resolve())
+    return inside and (root / path).resolve().is_relative_to(root)
 
 
 def _files_below(root: Path) -> Iterator[str]:

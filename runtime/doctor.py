@@ -11,6 +11,7 @@ from pathlib import Path
 from ..errors import ShortcastError
 from .bundle import Bundle, demo_bundle
 from .cpu import available_cpus
+from .start_cache import VARIABLE, user_cache
 
 _REQUIRED = ("numpy", "av", "onnxruntime", "ctranslate2", "faster-whisper")
 _CLASH = ("onnxruntime", "onnxruntime-gpu")
@@ -37,6 +38,7 @@ def examine() -> Iterator[Finding]:
     yield from _devices()
     yield _weights("tiny.en")
     yield _demo()
+    yield _start_cache()
 
 
 def _version(name: str) -> str | None:
@@ -88,3 +90,12 @@ def _demo() -> Finding:
         return Finding("demo bundle", f"{Bundle.open(path).manifest.id[:12]}… intact")
     except ShortcastError as error:
         return Finding("demo bundle", "damaged", f"{error}; pip install --force-reinstall shortcast")
+
+
+def _start_cache() -> Finding:
+    """One that cannot be used costs time and nothing else, so it is no problem, only said."""
+    cache = user_cache()
+    if cache is None:
+        return Finding("start-up cache", f"off ({VARIABLE})")
+    entries, size = cache.entries()
+    return Finding("start-up cache", cache.problem() or f"{cache.folder}: {entries} entries, {size / 2**20:.1f} MiB")

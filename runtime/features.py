@@ -31,7 +31,9 @@ def log_mel(samples: NDArray[np.float32], *, mel_bins: int = 80) -> NDArray[np.f
     windows = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP_SAMPLES][:-1]
     spectrum = np.fft.rfft(windows * _hann_window(), axis=-1)
     power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
-    log_power = np.log10(np.maximum(_mel_filters(mel_bins) @ power.T, 1e-10))
+    # Not `@`: BLAS would share this small product among all cores, and its threads then spin for more than 20 ms on cores others need.
+    mel = np.einsum("mk,tk->mt", _mel_filters(mel_bins), power)
+    log_power = np.log10(np.maximum(mel, 1e-10))
     log_power = np.maximum(log_power, log_power.max() - _DYNAMIC_RANGE)
     return np.asarray((log_power + 4.0) / 4.0, dtype=np.float32)
 

@@ -27,6 +27,7 @@ from .history import History, fusion_feeds
 from .media import ReadOptions, Source
 from .pace import PaceKeeper
 from .score import Latency, Score
+from .start_cache import StartCache
 from .threads import ThreadPlan
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Scorer:
     Not thread-safe as far as one stream goes; streams share nothing but the engines, so each thread may run its own.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each of them is the user's to say)
         self,
         bundle: Bundle,
         *,
@@ -79,6 +80,8 @@ class Scorer:
         threads: int | None = None,
         whisper: Path | None = None,
         transcribe: bool = False,
+        preload_sound: bool = False,
+        cache: StartCache | None = None,
     ) -> None:
         """Opens the engines.
 
@@ -90,6 +93,9 @@ class Scorer:
             threads: CPUs for one stream, see `ThreadPlan`; None takes the CPU quota.
             whisper: a directory with the Whisper weights; None looks in the usual places (see `resolve_whisper`).
             transcribe: also turn speech into text.
+            preload_sound: begin to load the Whisper encoder at once, beside everything else; see the method of that name.
+            cache: where what a start prepares is kept for the next one, see `user_cache`; None prepares it every time. Scores are the
+                same to the last bit.
 
         Raises:
             BundleError: the bundle has no such precision.
@@ -99,12 +105,15 @@ class Scorer:
         self.plan = ThreadPlan.fit(threads)
         self._device = device
         self._whisper = whisper
+        self._cache = cache
         self._beside = ThreadPoolExecutor(thread_name_prefix="shortcast-beside")
         self._sound: Future[SoundEncoder] | None = None
         self._sound_lock = Lock()
         self._transcriber: Transcriber | None = self._open_transcriber() if transcribe else None
+        if preload_sound:
+            self.preload_sound()
         self._visual, self._fusion = (
-            open_engine(bundle.graph(name, precision=precision), backend=backend, device=device, threads=self.plan.graphs)
+            open_engine(bundle.graph(name, precision=precision), backend=backend, device=device, threads=self.plan.graphs, cache=cache)
             for name in GRAPHS
         )
         self._state_specs = tuple(spec for spec in self._visual.inputs if spec.name not in ("frames", "frame_mask"))
@@ -254,7 +263,10 @@ class Scorer:
     def _open_sound(self) -> SoundEncoder:
         from .whisper import SoundEncoder
 
-        return SoundEncoder(self._weights(), self.bundle.sound_contract, device=self._device, threads=self.plan.sound)
+        contract = self.bundle.sound_contract
+        encoder = SoundEncoder(self._weights(), contract, device=self._device, threads=self.plan.sound, cache=self._cache)
+        encoder.warm_up()
+        return encoder
 
     def _open_transcriber(self) -> Transcriber:
         from .transcript import Transcriber

@@ -19,7 +19,6 @@ from io import BytesIO, RawIOBase
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol, TypeAlias
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import av
 from av.container import InputContainer
@@ -285,6 +284,8 @@ def _find_url(url: str) -> Place:
     parts = urlsplit(url)
     scheme = parts.scheme.lower()
     if scheme == "file":
+        from urllib.request import url2pathname  # brings HTTP, TLS and e-mail with it
+
         return _find_path(Path(url2pathname(parts.path)), None)
     # User names, passwords and signed queries stay out of messages.
     name = _printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")

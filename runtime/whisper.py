@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import ctranslate2
 import numpy as np
@@ -14,9 +15,14 @@ from numpy.typing import NDArray
 from ..errors import WeightsError
 from .contract import ENCODER_FRAME_SAMPLES, SAMPLE_RATE_HZ, SoundContract
 from .features import encoder_frame_mask, log_mel
+from .start_cache import StartCache, file_key
+from .whisper_file import WhisperFile, read_whisper
 
 MODEL_FILE = "model.bin"
-_READ_BYTES = 1 << 20
+_WARM_UP_FRAMES = 10
+_VOCABULARY_FILE = "vocabulary.txt"
+_HASH_KIND, _ENCODER_KIND = "whisper-sha256", "whisper-encoder-1"
+"""What is kept between starts; the number changes with what `whisper_file` makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +34,18 @@ class WhisperWeights:
 
     def sha256(self) -> str:
         """SHA-256 of `model.bin`."""
-        digest = hashlib.sha256()
-        with (self.path / MODEL_FILE).open("rb") as file:
-            while block := file.read(_READ_BYTES):
-                digest.update(block)
-        return digest.hexdigest()
+        return self.read().sha256
+
+    def read(self) -> WhisperFile:
+        """Reads all of `model.bin`.
+
+        Raises:
+            WeightsError: it cannot be read.
+        """
+        try:
+            return read_whisper(self.path / MODEL_FILE)
+        except OSError as error:
+            raise WeightsError(f"{self.path / MODEL_FILE} cannot be read: {error.strerror}") from error
 
 
 def resolve_whisper(model: str, *, explicit: Path | None = None, bundled: Path | None = None) -> WhisperWeights:
@@ -92,9 +105,16 @@ class SoundEncoder:
     """Turns the sound of a chunk into one embedding. Thread-safe: CTranslate2 queues the calls that it has no worker for."""
 
     def __init__(
-        self, weights: WhisperWeights, contract: SoundContract, *, device: str = "cpu", threads: int = 1, workers: int = 1
+        self,
+        weights: WhisperWeights,
+        contract: SoundContract,
+        *,
+        device: str = "cpu",
+        threads: int = 1,
+        workers: int = 1,
+        cache: StartCache | None = None,
     ) -> None:
-        """Loads the model.
+        """Loads the model: of its weights only the encoder's, which is all that an embedding needs.
 
         Args:
             weights: where the model is.
@@ -102,22 +122,23 @@ class SoundEncoder:
             device: `cpu` or `cuda`.
             threads: OpenMP threads for one call.
             workers: calls that run at once; they share the weights, and each has some 5 MB of its own.
+            cache: spares a later start reading and hashing the weights as long as the file is the same; None reads them.
 
         Raises:
             WeightsError: the weights differ from those in the contract, or do not load.
         """
-        if contract.whisper_sha256 and (found := weights.sha256()) != contract.whisper_sha256:
-            raise WeightsError(
-                f"{weights.path / MODEL_FILE} is not the Whisper {contract.whisper} this model was trained with: "
-                f"expected sha256 {contract.whisper_sha256[:12]}…, got {found[:12]}…"
-            )
         self._contract = contract
+        encoder = _checked_encoder(weights, contract, cache)
+        options = {"device": device, "compute_type": contract.compute_type, "intra_threads": threads, "inter_threads": workers}
         try:
-            self._model = ctranslate2.models.Whisper(
-                str(weights.path), device=device, compute_type=contract.compute_type, intra_threads=threads, inter_threads=workers
-            )
+            self._model = _load(weights.path, encoder, options)
         except (RuntimeError, ValueError) as error:
             raise WeightsError(f"CTranslate2 cannot load {weights.path} on {device}: {error}") from error
+
+    def warm_up(self) -> None:
+        """Encodes a moment of silence: the first call of a process takes three times as long as the others, whatever its length."""
+        moment = np.zeros(_WARM_UP_FRAMES * ENCODER_FRAME_SAMPLES, dtype=np.float32)
+        self.embed(moment, np.ones(moment.size, dtype=np.bool_))
 
     def embed(self, samples: NDArray[np.float32], sample_mask: NDArray[np.bool_]) -> NDArray[np.float32] | None:
         """Encodes the window and averages the encoder frames that are real.
@@ -137,3 +158,36 @@ class SoundEncoder:
         encoded = self._model.encode(ctranslate2.StorageView.from_array(mel[None]), to_cpu=True)
         frames = np.asarray(encoded)[0, : samples.size // ENCODER_FRAME_SAMPLES]
         return np.asarray(frames[valid].mean(axis=0), dtype=np.float32)
+
+
+def _load(path: Path, encoder: bytes | None, options: dict[str, Any]) -> Any:
+    """The model that encodes: its encoder alone or, for a CTranslate2 that wants all of it, the whole; both give the same bits."""
+    if encoder:
+        with suppress(RuntimeError, ValueError):
+            return ctranslate2.models.Whisper(str(path), files={MODEL_FILE: encoder, _VOCABULARY_FILE: b""}, **options)
+    return ctranslate2.models.Whisper(str(path), **options)
+
+
+def _checked_encoder(weights: WhisperWeights, contract: SoundContract, cache: StartCache | None) -> bytes | None:
+    """The part of the weights that encodes, see `whisper_file`; None where the file has to be loaded as it is."""
+    wanted, path = contract.whisper_sha256, weights.path / MODEL_FILE
+    key = _file_key(path) if cache and wanted else None
+    if cache and key and cache.get(_HASH_KIND, key) == wanted.encode() and (kept := cache.get(_ENCODER_KIND, wanted)):
+        return kept
+    found = weights.read()
+    if wanted and found.sha256 != wanted:
+        raise WeightsError(
+            f"{path} is not the Whisper {contract.whisper} this model was trained with: "
+            f"expected sha256 {wanted[:12]}…, got {found.sha256[:12]}…"
+        )
+    # The key again: it must be that of the bytes that were hashed.
+    if cache and key and found.encoder and key == _file_key(path) and cache.put(_ENCODER_KIND, wanted, found.encoder):
+        cache.put(_HASH_KIND, key, wanted.encode())
+    return found.encoder
+
+
+def _file_key(path: Path) -> str | None:
+    try:
+        return file_key(path)
+    except OSError:
+        return None

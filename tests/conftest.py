@@ -1,6 +1,7 @@
 """Fixtures that several folders share: where the media is, and one model taken the whole way from made clips to a bundle."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_start_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is kept between starts stays out of the user's cache, and out of other runs of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHORTCAST_CACHE", str(tmp_path_factory.mktemp("start-cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import EngineError
+from ..start_cache import StartCache
 
 BACKENDS = ("onnxruntime",)
 """Backends `open_engine` can open from a bundle's ONNX file."""
@@ -85,7 +86,9 @@ def check_feeds(inputs: tuple[TensorSpec, ...], feeds: Mapping[str, NDArray[np.g
             raise EngineError(f"expected {spec}, got {array.dtype.name} {array.shape}")
 
 
-def open_engine(path: Path, *, backend: str = "onnxruntime", device: str = "cpu", threads: int | None = None) -> Engine:
+def open_engine(
+    path: Path, *, backend: str = "onnxruntime", device: str = "cpu", threads: int | None = None, cache: StartCache | None = None
+) -> Engine:
     """Opens the graph at `path` with the backend and on the device asked for, or fails: nothing falls back silently.
 
     Args:
@@ -93,6 +96,7 @@ def open_engine(path: Path, *, backend: str = "onnxruntime", device: str = "cpu"
         backend: one of `BACKENDS`.
         device: `cpu` or `cuda`.
         threads: threads for one call; None takes the CPU quota.
+        cache: where what a start prepares is kept for the next one; None prepares it every time.
 
     Raises:
         EngineError: the backend is unknown, not installed, or can't use the device.
@@ -100,5 +104,5 @@ def open_engine(path: Path, *, backend: str = "onnxruntime", device: str = "cpu"
     if backend == "onnxruntime":
         from .onnxruntime import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(path, device=device, threads=threads)
+        return OnnxRuntimeEngine(path, device=device, threads=threads, cache=cache)
     raise EngineError(f"engine {backend!r} is unknown; this version has {', '.join(BACKENDS)}")

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ...errors import EngineError
-from ..cpu import available_cpus
+from ..cpu import available_cpus, cpu_model
+from ..start_cache import StartCache
 from . import Tensors, TensorSpec, check_feeds
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _MOST_THREADS = 4
 """Chunk-sized graphs stop gaining beyond this."""
 _ERRORS_ONLY = 3
+_FATAL_ONLY = 4
+_GRAPH_KIND = "graph-ort-1"
+"""What is kept between starts: graphs as ONNX Runtime optimised them for this processor, in its own format."""
 _IDENTITY_GRAPH = (
     b'\x08\x08\x12\x00:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x12"
@@ -28,13 +35,14 @@ _IDENTITY_GRAPH = (
 class OnnxRuntimeEngine:
     """One ONNX graph in one inference session."""
 
-    def __init__(self, path: Path, *, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(self, path: Path, *, device: str = "cpu", threads: int | None = None, cache: StartCache | None = None) -> None:
         """Loads the graph.
 
         Args:
             path: the ONNX file.
             device: `cpu` or `cuda`.
             threads: intra-op threads; None takes the CPU quota, at most 4.
+            cache: on the CPU, where the optimised graph is kept for the next start; None optimises it every time.
 
         Raises:
             EngineError: the file does not load, or the provider asked for is not the one in use.
@@ -45,7 +53,10 @@ class OnnxRuntimeEngine:
         if provider not in ort.get_available_providers():
             raise EngineError(_not_used(provider))
         try:
-            self._session = ort.InferenceSession(str(path), _session_options(threads), providers=[provider])
+            if cache and device == "cpu":
+                self._session = _cached_session(path, threads, cache)
+            else:
+                self._session = ort.InferenceSession(str(path), _session_options(threads), providers=[provider])
         except Exception as error:  # onnxruntime raises its own classes and bare RuntimeErrors alike
             raise EngineError(f"onnxruntime cannot load {path}: {_first_line(error)}") from error
         # A provider that is listed and cannot load its libraries is replaced by the CPU without a word.
@@ -102,6 +113,41 @@ def _session_options(threads: int | None) -> ort.SessionOptions:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _ERRORS_ONLY
     return options
+
+
+def _cached_session(path: Path, threads: int | None, cache: StartCache) -> ort.InferenceSession:
+    """A session of the graph as it was optimised by an earlier start, or of this one, which keeps it. Both give the same bits."""
+    providers, content = [_PROVIDERS["cpu"]], path.read_bytes()
+    key = _graph_key(content, providers)
+    if kept := cache.get(_GRAPH_KIND, key):
+        options = _session_options(threads)
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = _FATAL_ONLY
+        try:
+            return ort.InferenceSession(kept, options, providers=providers)
+        except Exception:  # whole, and still of no use to this build of onnxruntime: made again below
+            cache.drop(_GRAPH_KIND, key)
+    options = _session_options(threads)
+    with cache.scratch() as aside:
+        if aside:
+            options.optimized_model_filepath = str(aside)
+            options.add_session_config_entry("session.save_model_format", "ORT")
+        session = ort.InferenceSession(content, options, providers=providers)
+        if aside:
+            cache.put(_GRAPH_KIND, key, aside.read_bytes())
+    return session
+
+
+def _graph_key(content: bytes, providers: list[str]) -> str:
+    """Everything an optimised graph depends on. Threads are not among it: they are chosen when it is loaded."""
+    facts: dict[str, Any] = {
+        "graph": hashlib.sha256(content).hexdigest(),
+        "onnxruntime": [ort.__version__, ort.get_build_info()],
+        "providers": providers,
+        "level": str(ort.SessionOptions().graph_optimization_level),
+        "cpu": cpu_model(),
+    }
+    return json.dumps(facts, sort_keys=True)
 
 
 def _spec(arg: ort.NodeArg) -> TensorSpec:
