@@ -198,6 +198,7 @@ def score(
     )
     plan = Plan(open_scorer, options, jobs, threads, every_chunk, in_turn, until)
     left_out = {"no pictures": not pictures, "no sound": not sound, "transcript": transcript, "every chunk": every_chunk}
+    left_out[f"first {max_seconds} s"] = max_seconds is not None
     settings = [precision.value, *(name for name, applies in left_out.items() if applies), *([str(until)] if until else [])]
     key = RowsKey(f"{opened.manifest.id[:16]}, {', '.join(settings)}", opened.manifest.target.classes)
     if target:

@@ -89,7 +89,16 @@ def _samples(pipe: BinaryIO, every_s: float, sound: bool, transcript: bool) -> l
         for score in scorer.stream(pipe, options=ReadOptions(use_sound=sound)):
             if score.end_s >= every_s * (len(samples) + 1) or score.final:
                 samples.append(_sample(score.end_s, perf_counter() - started, score.dropped_chunks))
+                _show(samples[-1])
     return samples
+
+
+def _show(sample: MemorySample) -> None:
+    print(
+        f"{sample.media_s / 60:6.1f} min of media after {sample.wall_s:6.1f} s: {sample.rss_mb:7.1f} MB, "
+        f"{sample.threads} threads, {sample.objects} objects",
+        flush=True,
+    )
 
 
 def _sample(media_s: float, wall_s: float, dropped: int) -> MemorySample:
@@ -101,7 +110,7 @@ def _sample(media_s: float, wall_s: float, dropped: int) -> MemorySample:
 
 
 def main() -> None:
-    """Measures, prints a summary and writes the raw samples."""
+    """Measures, prints every sample as it is taken, and writes all of them."""
     parser = argparse.ArgumentParser(description="Memory over three simulated hours of a live stream.")
     parser.add_argument("-o", "--output", type=Path, help="where the raw samples go, as JSON")
     parser.add_argument("--hours", type=float, default=3.0)
@@ -111,11 +120,6 @@ def main() -> None:
     if not os.path.exists("/proc/self/status"):
         raise SystemExit("this reads memory from /proc, which only Linux has")
     result = measure(3600 * arguments.hours, sound=not arguments.no_sound, transcript=arguments.transcript)
-    for sample in result.samples:
-        print(
-            f"{sample.media_s / 60:6.1f} min of media after {sample.wall_s:6.1f} s: {sample.rss_mb:7.1f} MB, "
-            f"{sample.threads} threads, {sample.objects} objects"
-        )
     if arguments.output:
         arguments.output.write_text(json.dumps(asdict(result) | {"growth_mb": result.growth_mb}, indent=1) + "\n", encoding="utf-8")
     print(f"from the first sample to the last: {result.growth_mb:+.1f} MB")
