@@ -17,10 +17,10 @@ from typing import Any
 from ..errors import EngineError
 from ..runtime.engine_cache import PLAN, write_engine
 from ..runtime.engine_record import Attestation, ComputeLayer, EngineKey, EngineRecord, Profile, this_platform
+from ..runtime.engines.tensorrt_log import BuildLog, build_log
 from .attestation import attest_engine, attest_network, compute_layers, require_precision
 from .trt_build import BuildProgress, run_build
 from .trt_gpu import Gpu, current_gpu
-from .trt_log import BuildLog, build_log
 from .trt_network import MODULES, ParsedNetwork, add_profiles, import_tensorrt, parse_network, restricted_profiles
 from .trt_timing_cache import TimingCache
 

@@ -19,10 +19,10 @@ from shortcast.export.float16 import to_float16
 from shortcast.export.nodes import compute_nodes
 from shortcast.export.tensorrt import BuildOptions, build_engine
 from shortcast.export.trt_gpu import Gpu
-from shortcast.export.trt_log import build_log
 from shortcast.export.trt_network import parse_network
 from shortcast.runtime.engine_cache import find_engine, read_record
 from shortcast.runtime.engine_record import EngineRecord, Profile
+from shortcast.runtime.engines.tensorrt_log import build_log
 
 MakeGraph = Callable[..., Path]
 NO_OPS = pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops in TensorRT-RTX:DeprecationWarning")

@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MODULES = [ROOT / "export" / "attestation.py", ROOT / "export" / "tensorrt.py", *sorted((ROOT / "export").glob("trt_*.py"))]
+MODULES = [
+    ROOT / "export" / "attestation.py",
+    ROOT / "export" / "tensorrt.py",
+    *sorted((ROOT / "export").glob("trt_*.py")),
+    *sorted((ROOT / "runtime" / "engines").glob("tensorrt*.py")),
+]
 INVENTORY = json.loads(Path(__file__).with_name("tensorrt_api.json").read_text())
 VERSIONS = tuple(INVENTORY["beyond that"])
 
@@ -97,11 +102,12 @@ def test_every_name_used_exists(version: str) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_names_used_as_text_exist(version: str) -> None:
-    from shortcast.export import attestation, trt_log
+    from shortcast.export import attestation
+    from shortcast.runtime.engines import tensorrt_log
 
     assert set(attestation._KINDS) <= names(version, "LayerType")
     assert set(attestation._TYPES) <= names(version, "DataType")
-    assert set(trt_log._KEPT) <= names(version, "ILogger")
+    assert set(tensorrt_log._KEPT) <= names(version, "ILogger")
     assert {"phase_start", "step_complete", "phase_finish"} <= names(version, "IProgressMonitor")
 
 
