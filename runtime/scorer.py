@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -22,7 +23,8 @@ from ..errors import EngineError
 from .ahead import Ahead, WhenFull
 from .bundle import GRAPHS, WHISPER, Bundle
 from .chunks import Chunk, ChunkStream, read_chunks
-from .engines import Tensors, open_engine
+from .engines import Tensors, home_device, open_engines
+from .engines.state import State, stepper
 from .history import History, fusion_feeds
 from .media import ReadOptions, Source
 from .score import Latency, Score
@@ -38,7 +40,8 @@ class Stream:
     """What is carried from chunk to chunk of one clip: the encoder's state and the embeddings so far. Bounded, if the model's window is."""
 
     clip: str
-    state: Tensors
+    state: State
+    """On the host or on the GPU, wherever the engine computes; the stream owns it."""
     visual: History
     audio: History
     transcription: Transcription | None = None
@@ -49,6 +52,10 @@ class Stream:
     """Of the last chunk, float32 (Dv,); None where it had no pictures."""
     last_audio: NDArray[np.float32] | None = None
     """Of the last chunk, float32 (Da,); None where it had no sound."""
+
+    def close(self) -> None:
+        """Gives back the state's place; one on the GPU is used again by the next stream."""
+        self.state.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,7 @@ class Scorer:
         *,
         backend: str = "onnxruntime",
         precision: str = "fp32",
-        device: str = "cpu",
+        device: str | None = None,
         threads: int | None = None,
         whisper: Path | None = None,
         transcribe: bool = False,
@@ -82,7 +89,7 @@ class Scorer:
             bundle: the opened bundle.
             backend: engine backend, see `open_engine`.
             precision: which of the bundle's variants to run: `fp32`, `fp16` or `int8`.
-            device: `cpu` or `cuda`; what is asked for is used, or it is an error.
+            device: `cpu` or `cuda`; what is asked for is used, or it is an error. None: the GPU for `tensorrt`, else the CPU.
             threads: CPUs for one stream, see `ThreadPlan`; None takes the CPU quota.
             whisper: a directory with the Whisper weights; None looks in the usual places (see `resolve_whisper`).
             transcribe: also turn speech into text.
@@ -93,17 +100,16 @@ class Scorer:
         """
         self.bundle = bundle
         self.plan = ThreadPlan.fit(threads)
-        self._device = device
+        self._device = device or home_device(backend)
         self._whisper = whisper
         self._beside = ThreadPoolExecutor(thread_name_prefix="shortcast-beside")
         self._sound: Future[SoundEncoder] | None = None
         self._sound_lock = Lock()
         self._transcriber: Transcriber | None = self._open_transcriber() if transcribe else None
-        self._visual, self._fusion = (
-            open_engine(bundle.graph(name, precision=precision), backend=backend, device=device, threads=self.plan.graphs)
-            for name in GRAPHS
+        self._visual, self._fusion = open_engines(
+            [bundle.graph(name, precision=precision) for name in GRAPHS], backend=backend, device=self._device, threads=self.plan.graphs
         )
-        self._state_specs = tuple(spec for spec in self._visual.inputs if spec.name not in ("frames", "frame_mask"))
+        self._seeing = stepper(self._visual)
         dims = {spec.name: spec.shape[-1] for spec in self._fusion.inputs}
         self._visual_dim, self._audio_dim = int(dims["visual"]), int(dims["audio"])
         if self._audio_dim != bundle.contract.sound.embedding_dim:
@@ -129,7 +135,7 @@ class Scorer:
             source, self.bundle.contract, options=replace(options, decode_threads=options.decode_threads or self.plan.decode)
         )
         stream, hears = self.new_stream(chunks.name), options.use_sound and chunks.info.has_audio
-        with Ahead(_with_notes(chunks, options), self.plan.ahead, when_full=when_full) as ahead:
+        with closing(stream), Ahead(_with_notes(chunks, options), self.plan.ahead, when_full=when_full) as ahead:
             if hears:
                 self._load_sound()  # before the first chunk, whose latency it would spoil
             for ready in ahead:
@@ -148,10 +154,10 @@ class Scorer:
         self._begin_sound()
 
     def new_stream(self, clip: str = "") -> Stream:
-        """The state of a clip of which nothing has been seen."""
+        """The state of a clip of which nothing has been seen. Close it when the clip is done."""
         window = self.bundle.manifest.window_chunks
         visual, audio = History(self._visual_dim, window), History(self._audio_dim, window)
-        return Stream(clip, self._zero_state(), visual, audio, self._transcriber.begin() if self._transcriber else None)
+        return Stream(clip, self._seeing.begin(), visual, audio, self._transcriber.begin() if self._transcriber else None)
 
     def step(self, stream: Stream, chunk: Chunk, *, notes: tuple[str, ...] = (), ready_s: float | None = None) -> Score:
         """Scores one more chunk of a stream.
@@ -195,7 +201,8 @@ class Scorer:
 
     def _follow(self, stream: Stream, chunk: Chunk) -> None:
         if chunk.epoch != stream.epoch:
-            stream.state, stream.epoch = self._zero_state(), chunk.epoch
+            stream.state.reset()
+            stream.epoch = chunk.epoch
         stream.lost_packets += chunk.lost_packets
 
     def close(self) -> None:
@@ -209,11 +216,6 @@ class Scorer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-    def _zero_state(self) -> Tensors:
-        return {
-            spec.name: np.zeros([1 if isinstance(dim, str) else dim for dim in spec.shape], dtype=spec.dtype) for spec in self._state_specs
-        }
 
     def _load_sound(self) -> SoundEncoder:
         """The sound encoder, loaded when a clip first needs it, or before: one without sound never waits for it."""
@@ -244,9 +246,7 @@ class Scorer:
         if not chunk.has_pictures:
             return _Embedded(None, 0.0)
         started = perf_counter()
-        feeds: Tensors = {"frames": chunk.frames[None], "frame_mask": chunk.frame_mask[None].astype(np.float32), **stream.state}
-        outputs = self._visual.run(feeds)
-        stream.state = {name: outputs[f"{name}_out"] for name in stream.state}
+        outputs = self._seeing.step(_visual_feeds(chunk), stream.state)
         embedding = np.asarray(outputs["embedding"][0], dtype=np.float32)
         return _Embedded(embedding, 1e3 * (perf_counter() - started))
 
@@ -281,6 +281,10 @@ class Scorer:
         """The outermost quantiles with the conformal margin of what has been seen so far, in standardised units."""
         low, high = float(quantiles[0]), float(quantiles[-1])
         return self.bundle.manifest.intervals.apply(low, high, chunks=chunk.index + 1, final=chunk.final)
+
+
+def _visual_feeds(chunk: Chunk) -> Tensors:
+    return {"frames": chunk.frames[None], "frame_mask": chunk.frame_mask[None].astype(np.float32)}
 
 
 def _embed_sound(encoder: SoundEncoder, chunk: Chunk) -> _Embedded:

@@ -46,11 +46,11 @@ _FATAL = frozenset(
 """After one of these a process can use the GPU no more: CUDA answers every later call with it."""
 
 
-class DeviceLostError(EngineError):
+class _LostError(EngineError):
     """The GPU can't be used by this process any more."""
 
 
-class DeviceMemoryError(EngineError):
+class _NoMemoryError(EngineError):
     """The GPU's memory, or pinned memory beside it, does not suffice."""
 
 
@@ -131,7 +131,7 @@ class Device:
         """What a CUDA call returned beside its error.
 
         Raises:
-            DeviceMemoryError, DeviceLostError, EngineError: the call failed.
+            _NoMemoryError, _LostError, EngineError: the call failed.
         """
         error, *values = reply
         if int(error):
@@ -142,12 +142,12 @@ class Device:
         self._cuda.cudaGetLastError()  # or the next call that asks for it is blamed
         if name in _FATAL:
             self.lost = True
-            return DeviceLostError(
+            return _LostError(
                 f"the GPU could not {doing} ({name}) and answers this process no more: start again; where it comes back, "
                 "`shortcast verify BUNDLE --engine tensorrt` shows by which graph"
             )
         if name == _NO_MEMORY:
-            return DeviceMemoryError(
+            return _NoMemoryError(
                 f"the GPU has not the memory to {doing}{self._free()}; end what else uses it, or build engines for less: "
                 "`shortcast export --engines-only BUNDLE --target tensorrt --max-batch 1`"
             )
@@ -207,7 +207,7 @@ class Device:
             The graph, or a sentence saying why the work can't be one. The stream is usable either way.
 
         Raises:
-            DeviceLostError, DeviceMemoryError: the GPU failed, which no other way of launching would mend.
+            _LostError, _NoMemoryError: the GPU failed, which no other way of launching would mend.
         """
         # Of this thread alone: others, such as CTranslate2's, go on allocating.
         mode = self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
@@ -218,14 +218,14 @@ class Device:
         except EngineError as error:
             refused = error
         # Always, or the stream stays in capture and nothing on it ever runs.
-        error, graph = self._cuda.cudaStreamEndCapture(self._stream)
-        if refused or int(error):
+        ended, graph = self._cuda.cudaStreamEndCapture(self._stream)
+        if refused or int(ended):
             self._cuda.cudaGetLastError()
-            if graph is not None and not int(error):
+            if graph is not None and not int(ended):
                 self._cuda.cudaGraphDestroy(graph)
-            if isinstance(refused, (DeviceLostError, DeviceMemoryError)):
+            if isinstance(refused, (_LostError, _NoMemoryError)):
                 raise refused
-            return str(refused or f"CUDA ended the capture with {getattr(error, 'name', error)}")
+            return str(refused or f"CUDA ended the capture with {getattr(ended, 'name', ended)}")
         try:
             return CapturedGraph(self, self.call("make a graph of what was captured", self._cuda.cudaGraphInstantiate(graph, 0)))
         finally:
@@ -289,7 +289,7 @@ class PinnedArray:
         self._address = int(device.call(doing, device._cuda.cudaHostAlloc(max(1, size), 0)))
         raw = (ctypes.c_ubyte * max(1, size)).from_address(self._address)
         # As bytes first: ctypes has no float16.
-        self.array: NDArray[Any] = np.frombuffer(raw, np.uint8)[:size].view(dtype).reshape(shape)
+        self.array: NDArray[Any] = np.ctypeslib.as_array(raw)[:size].view(dtype).reshape(shape)
         self.array[...] = 0
 
     def close(self) -> None:

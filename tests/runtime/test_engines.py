@@ -18,9 +18,16 @@ def fusion_graph(demo: Path) -> Path:
     return demo / "onnx" / "fusion.fp32.onnx"
 
 
-@pytest.fixture(params=["onnxruntime", "fake", "torch"])
+@pytest.fixture(params=["onnxruntime", "fake", "torch", "tensorrt", "tensorrt_rtx"])
 def engine(request: pytest.FixtureRequest, fusion_graph: Path) -> Iterator[Engine]:
     """The fusion graph's signature on every backend."""
+    if request.param.startswith("tensorrt"):
+        gpu, bundle = request.getfixturevalue("gpu"), request.getfixturevalue("bundle_with_engines")(request.param)
+        with open_engine(bundle / "onnx" / fusion_graph.name, backend="tensorrt") as on_gpu:
+            yield on_gpu
+        del on_gpu
+        assert gpu.cuda.leaks() == {}
+        return
     with open_engine(fusion_graph) as onnx:
         if request.param == "onnxruntime":
             yield onnx
