@@ -100,7 +100,7 @@ class FakeCuda:
         if self.lost is not None:
             return self._failed(name, self.lost)
         if (name, count) in self.failing:
-            error = errors[self.failing[name, count]]
+            error = getattr(errors, self.failing[name, count])
             if error in (errors.cudaErrorIllegalAddress, errors.cudaErrorLaunchFailure):
                 self.lost = error
             return self._failed(name, error)
@@ -296,6 +296,13 @@ class FakeCuda:
         for work in graph.work:
             self.put(stream, work)
         return (OK,)
+
+    def forget(self) -> None:
+        """What a process does that ends: all is as if nothing had been made."""
+        gc.collect()
+        self.lost, self.failing = None, {}
+        for kept in (self.streams, self.allocations, self.live):
+            kept.clear()
 
     def leaks(self) -> dict[str, int]:
         """What was made and never freed."""

@@ -197,6 +197,12 @@ class Device:
         """Waits for everything on the stream."""
         self.call("finish its work", self._cuda.cudaStreamSynchronize(self._stream))
 
+    def settle(self) -> None:
+        """Waits before something is freed that work on the stream may use; who put that work there was told what became of it."""
+        if self._stream is not None:
+            with suppress(EngineError):
+                self.synchronise()
+
     def capture(self, enqueue: Callable[[], None]) -> CapturedGraph | str:
         """Records what `enqueue` puts on the stream, without running it.
 
@@ -235,7 +241,8 @@ class Device:
         self.call("launch a graph", self._cuda.cudaGraphLaunch(graph, self._stream))
 
     def release(self, doing: str, free: Callable[[Any], tuple[Any, ...]], thing: Any) -> None:
-        """Frees something. A GPU that is lost has freed everything already, and says no more than why it was lost."""
+        """Frees something, once nothing uses it. A GPU that is lost has freed everything already, and only repeats why it was lost."""
+        self.settle()
         if self.lost:
             with suppress(EngineError):
                 self.call(doing, free(thing))

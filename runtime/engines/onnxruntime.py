@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from types import TracebackType
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from ...errors import EngineError
 from ..cpu import available_cpus
+from ..onnxruntime_packages import GPU, GPU_PACKAGE, clash, installed
 from . import Tensors, TensorSpec, check_feeds
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -42,15 +45,17 @@ class OnnxRuntimeEngine:
         if device not in _PROVIDERS:
             raise EngineError(f"device {device!r} is unknown to onnxruntime; it is one of {', '.join(_PROVIDERS)}")
         provider = _PROVIDERS[device]
-        if provider not in ort.get_available_providers():
-            raise EngineError(_not_used(provider))
+        if problem := _missing(device):
+            raise EngineError(_not_used(provider, problem))
+        if device == "cuda":
+            _preload()
         try:
             self._session = ort.InferenceSession(str(path), _session_options(threads), providers=[provider])
         except Exception as error:  # onnxruntime raises its own classes and bare RuntimeErrors alike
             raise EngineError(f"onnxruntime cannot load {path}: {_first_line(error)}") from error
         # A provider that is listed and cannot load its libraries is replaced by the CPU without a word.
         if self._session.get_providers()[0] != provider:
-            raise EngineError(_not_used(provider))
+            raise EngineError(_not_used(provider, _NOT_LOADED))
         self.inputs = tuple(_spec(arg) for arg in self._session.get_inputs())
         self.outputs = tuple(_spec(arg) for arg in self._session.get_outputs())
         self._names = [spec.name for spec in self.outputs]
@@ -82,16 +87,32 @@ def usable_devices() -> dict[str, str]:
     """
     problems = {"cpu": ""}
     if _PROVIDERS["cuda"] in ort.get_available_providers():
+        _preload()
         session = ort.InferenceSession(_IDENTITY_GRAPH, _session_options(1), providers=[_PROVIDERS["cuda"]])
-        loaded = session.get_providers()[0] == _PROVIDERS["cuda"]
-        problems["cuda"] = (
-            "" if loaded else "the CUDA provider is installed but its libraries do not load; check the driver and CUDA version"
-        )
+        problems["cuda"] = "" if session.get_providers()[0] == _PROVIDERS["cuda"] else _NOT_LOADED
     return problems
 
 
-def _not_used(provider: str) -> str:
-    return f"asked onnxruntime for {provider}, and it cannot use it; run `shortcast doctor` for the cause, or use --device cpu"
+_NOT_LOADED = "it is installed but its libraries do not load: no NVIDIA driver is here, or CUDA 12 and cuDNN 9 are not"
+
+
+def _missing(device: str) -> str:
+    """Why the provider of a device is not even listed; empty where it is."""
+    if _PROVIDERS[device] in ort.get_available_providers():
+        return ""
+    return clash() or f"{'the installed' if GPU in installed() else 'this'} onnxruntime has no CUDA; pip install '{GPU_PACKAGE}'"
+
+
+def _preload() -> None:
+    """Has onnxruntime load CUDA's libraries from the packages that pip installed, which no loader path leads to."""
+    if hasattr(ort, "preload_dlls"):
+        # What is missing it prints, and the session that is made next finds out for itself.
+        with redirect_stdout(StringIO()):
+            ort.preload_dlls()
+
+
+def _not_used(provider: str, problem: str) -> str:
+    return f"asked onnxruntime for {provider}, and it cannot use it: {problem}; run `shortcast doctor`, or use --device cpu"
 
 
 def _session_options(threads: int | None) -> ort.SessionOptions:

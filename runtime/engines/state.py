@@ -121,6 +121,7 @@ class HostStepper:
         self._engine = engine
         self._pairs = state_pairs(engine.inputs, engine.outputs)
         self._specs = tuple(spec for spec in engine.inputs if spec.name in self._pairs)
+        self._fed = tuple(spec for spec in engine.inputs if spec.name not in self._pairs)
 
     def begin(self) -> HostState:
         return HostState(self._specs)
@@ -132,6 +133,7 @@ class HostStepper:
         """All streams as one batch."""
         own = [self._own(state) for state in states]
         batch = joined(feeds, len(own))
+        check_feeds(self._fed, batch)
         outputs = self._engine.run({**batch, **{name: np.concatenate([state.values[name] for state in own]) for name in self._pairs}})
         for row, state in enumerate(own):
             state.values = {name: outputs[out][row : row + 1] for name, out in self._pairs.items()}

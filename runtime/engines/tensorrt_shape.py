@@ -158,6 +158,7 @@ class Shape:
         return EngineError(f"{self._plan.trt.__name__} refuses {what}: {self._plan.log.errors() or 'it gave no reason'}")
 
     def _drop_context(self) -> None:
+        self._device.settle()
         self._context = None
 
     def bind(self, addresses: Mapping[str, int]) -> None:
