@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .cli_options import Backend, Device, DeviceOption, EngineOption, ForceOption, Precision, PrecisionOption, SignerOption, WhisperOption
+from .cli_options import (
+    Backend,
+    DeviceOption,
+    EngineOption,
+    ForceOption,
+    Precision,
+    PrecisionOption,
+    SignerOption,
+    WhisperComputeOption,
+    WhisperOption,
+    chosen_engine,
+)
 from .errors import DataError
 from .terminal import say
 
@@ -47,7 +58,7 @@ def score(
     bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="The bundle to score with.", show_default="the demo bundle")] = None,
     engine: EngineOption = Backend.auto,
     precision: PrecisionOption = Precision.fp32,
-    device: DeviceOption = Device.cpu,
+    device: DeviceOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to a file: .jsonl, .csv or .parquet.", show_default="stdout")
     ] = None,
@@ -69,6 +80,7 @@ def score(
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Use the pictures.")] = True,
     sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Use the sound; without it no Whisper weights are needed.")] = True,
     whisper: WhisperOption = None,
+    whisper_compute: WhisperComputeOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads for one engine call.", show_default="the CPU quota / jobs")] = None,
     require_signed_by: SignerOption = None,
     force: ForceOption = False,
@@ -83,18 +95,22 @@ def score(
     clips = _clips(sources or [], from_, once=target is not None)
     as_table = target is None and (output_format is Format.table or (output_format is None and sys.stdout.isatty()))
     opened = _open_bundle(bundle, require_signed_by)
+    opened = opened.hearing_in(whisper_compute.value if whisper_compute else None)
+    chosen = chosen_engine(opened, engine, precision, device)
     open_scorer = partial(
         Scorer,
         opened,
-        backend=engine.engine,
+        backend=chosen.backend,
         precision=precision.value,
-        device=device.value,
+        device=chosen.device,
         whisper=whisper,
         transcribe=transcript,
     )
     in_turn = as_table or (every_chunk and target is None) if ordered is None else ordered
     plan = Plan(open_scorer, ReadOptions(use_pictures=pictures, use_sound=sound), jobs, threads, every_chunk, in_turn)
     left_out = {"no pictures": not pictures, "no sound": not sound, "transcript": transcript, "every chunk": every_chunk}
+    if whisper_compute:
+        left_out[f"whisper in {whisper_compute.value}"] = True
     settings = [precision.value, *(name for name, applies in left_out.items() if applies)]
     key = RowsKey(f"{opened.manifest.id[:16]}, {', '.join(settings)}", opened.manifest.target.classes)
     if target:

@@ -10,6 +10,11 @@ GPU_PACKAGE = "onnxruntime-gpu[cuda,cudnn]>=1.21,<1.27"
 CURE = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install --force-reinstall --no-deps 'onnxruntime-gpu>=1.21,<1.27'"
 """One line, for a shell. pip then notes that faster-whisper misses onnxruntime: it imports the module, which is there."""
 
+BROKEN = (
+    "the module onnxruntime is an empty shell: one of its two packages was uninstalled and took the other's files along; "
+    "install again the one you want: pip install --force-reinstall --no-deps onnxruntime"
+)
+
 
 def installed() -> dict[str, str]:
     """The version of each of the two that is installed."""

@@ -6,7 +6,7 @@ engine waits for both. `ThreadPlan` says how many threads each has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -24,6 +24,7 @@ from .ahead import Ahead, WhenFull
 from .bundle import GRAPHS, WHISPER, Bundle
 from .chunks import Chunk, ChunkStream, read_chunks
 from .engines import Tensors, home_device, open_engines
+from .engines.device_memory import OnGpu
 from .engines.state import State, stepper
 from .history import History, fusion_feeds
 from .media import ReadOptions, Source
@@ -110,6 +111,9 @@ class Scorer:
             [bundle.graph(name, precision=precision) for name in GRAPHS], backend=backend, device=self._device, threads=self.plan.graphs
         )
         self._seeing = stepper(self._visual)
+        for engine in (self._visual, self._fusion):
+            if isinstance(engine, OnGpu):
+                engine.prepare(chunks=bundle.manifest.window_chunks or 1)  # or the first clip would wait for every new shape
         dims = {spec.name: spec.shape[-1] for spec in self._fusion.inputs}
         self._visual_dim, self._audio_dim = int(dims["visual"]), int(dims["audio"])
         if self._audio_dim != bundle.contract.sound.embedding_dim:
@@ -192,6 +196,44 @@ class Scorer:
         )
         return self._as_score(outputs, stream, chunk, latency, notes)
 
+    def step_many(self, streams: Sequence[Stream], chunks: Sequence[Chunk]) -> list[Score]:
+        """Scores the next chunk of each of several streams, in one call of each engine: equal to one `step` after the other.
+
+        Worth it on a GPU, where a call costs nearly the same for one clip as for several. Latencies are those of the whole.
+
+        Args:
+            streams: different ones; updated in place. As many as the engine was built for: `--max-batch`, 8 unless told otherwise.
+            chunks: the next chunk of each.
+        """
+        started = perf_counter()
+        for stream, chunk in zip(streams, chunks, strict=True):
+            self._follow(stream, chunk)
+        listening = [self._beside.submit(_embed_sound, self._load_sound(), chunk) if chunk.has_sound else None for chunk in chunks]
+        seen = self._embed_pictures_of(streams, chunks)
+        heard = [future.result() if future else _Embedded(None, 0.0) for future in listening]
+        for stream, saw, hears in zip(streams, seen, heard, strict=True):
+            stream.last_visual, stream.last_audio = saw.embedding, hears.embedding
+            stream.audio.add(stream.last_audio)
+            stream.visual.add(stream.last_visual)
+        known = perf_counter()
+        shown = [fusion_feeds(stream.visual.shown(), stream.audio.shown()) for stream in streams]
+        fused = _rows(self._fusion.run(_padded(shown)), [feeds["chunk_mask"].shape[1] for feeds in shown])
+        fusion_ms, scores = 1e3 * (perf_counter() - known), []
+        for stream, chunk, saw, hears, outputs in zip(streams, chunks, seen, heard, fused, strict=True):
+            begun = perf_counter()
+            if stream.transcription:
+                stream.transcription.add(chunk)
+            latency = Latency(
+                decode_ms=1e3 * chunk.decode_s,
+                sound_ms=hears.milliseconds,
+                visual_ms=saw.milliseconds,
+                fusion_ms=fusion_ms,
+                transcript_ms=1e3 * (perf_counter() - begun),
+                answer_ms=1e3 * (perf_counter() - started),
+            )
+            scores.append(self._as_score(outputs, stream, chunk, latency, ()))
+        return scores
+
     def skip(self, stream: Stream, chunk: Chunk) -> None:
         """Takes in a chunk that is let go: a chunk of which nothing was seen or heard."""
         self._follow(stream, chunk)
@@ -250,6 +292,17 @@ class Scorer:
         embedding = np.asarray(outputs["embedding"][0], dtype=np.float32)
         return _Embedded(embedding, 1e3 * (perf_counter() - started))
 
+    def _embed_pictures_of(self, streams: Sequence[Stream], chunks: Sequence[Chunk]) -> list[_Embedded]:
+        rows = [row for row, chunk in enumerate(chunks) if chunk.has_pictures]
+        found = [_Embedded(None, 0.0)] * len(chunks)
+        if rows:
+            started = perf_counter()
+            outputs = self._seeing.step_many([_visual_feeds(chunks[row]) for row in rows], [streams[row].state for row in rows])
+            milliseconds = 1e3 * (perf_counter() - started)
+            for row, output in zip(rows, outputs, strict=True):
+                found[row] = _Embedded(np.asarray(output["embedding"][0], dtype=np.float32), milliseconds)
+        return found
+
     def _as_score(self, outputs: Tensors, stream: Stream, chunk: Chunk, latency: Latency, notes: tuple[str, ...]) -> Score:
         target = self.bundle.manifest.target
         latest = {name: np.asarray(values[0, -1], dtype=np.float64) for name, values in outputs.items()}
@@ -285,6 +338,25 @@ class Scorer:
 
 def _visual_feeds(chunk: Chunk) -> Tensors:
     return {"frames": chunk.frames[None], "frame_mask": chunk.frame_mask[None].astype(np.float32)}
+
+
+def _padded(feeds: Sequence[Tensors]) -> Tensors:
+    """Fusion inputs of clips of different lengths as one batch; what is padded has a chunk mask of 0."""
+    longest = max(one["chunk_mask"].shape[1] for one in feeds)
+
+    def pad(values: NDArray[np.generic]) -> NDArray[np.generic]:
+        return np.pad(values, [(0, longest - size if axis == 1 else 0) for axis, size in enumerate(values.shape)])
+
+    return {name: np.concatenate([pad(one[name]) for one in feeds]) for name in feeds[0]}
+
+
+def _rows(outputs: Tensors, lengths: Sequence[int]) -> list[Tensors]:
+    """Each clip's own fusion outputs, cut to its length."""
+    cut = {"chunk_weights": 2}  # (B, N, N); all others have one axis of chunks
+    return [
+        {name: values[(slice(row, row + 1), *[slice(length)] * cut.get(name, 1))] for name, values in outputs.items()}
+        for row, length in enumerate(lengths)
+    ]
 
 
 def _embed_sound(encoder: SoundEncoder, chunk: Chunk) -> _Embedded:

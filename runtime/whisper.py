@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from ..errors import WeightsError
 from .contract import ENCODER_FRAME_SAMPLES, SAMPLE_RATE_HZ, SoundContract
+from .cuda_libraries import preload
 from .features import encoder_frame_mask, log_mel
 
 MODEL_FILE = "model.bin"
 _READ_BYTES = 1 << 20
+_COMPUTED_AS = {"int8": ("int8", "int8_float32"), "int16": ("int16", "int16_float32")}
+"""What CTranslate2 calls a type that leaves open what lies between its products: float32, as on the machine that exported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +115,25 @@ class SoundEncoder:
                 f"expected sha256 {contract.whisper_sha256[:12]}…, got {found[:12]}…"
             )
         self._contract = contract
+        if device == "cuda":
+            preload()
         try:
             self._model = ctranslate2.models.Whisper(
                 str(weights.path), device=device, compute_type=contract.compute_type, intra_threads=threads, inter_threads=workers
             )
-        except (RuntimeError, ValueError) as error:
+        except ValueError as error:
+            raise WeightsError(
+                f"this {device} can't compute Whisper in {contract.compute_type}, which is what the model is to hear in: {error}; "
+                "ask for another type with --whisper-compute, and prove it with `shortcast verify BUNDLE --whisper-compute TYPE`"
+            ) from error
+        except RuntimeError as error:
             raise WeightsError(f"CTranslate2 cannot load {weights.path} on {device}: {error}") from error
+        # CTranslate2 may take a wider type than the one asked for, and says so nowhere but here.
+        if self._model.compute_type not in _COMPUTED_AS.get(contract.compute_type, (contract.compute_type,)):
+            raise WeightsError(
+                f"Whisper would compute in {self._model.compute_type} on this {device} where {contract.compute_type} was asked for; "
+                f"ask for that with --whisper-compute {self._model.compute_type}, or use --device cpu"
+            )
 
     def embed(self, samples: NDArray[np.float32], sample_mask: NDArray[np.bool_]) -> NDArray[np.float32] | None:
         """Encodes the window and averages the encoder frames that are real.

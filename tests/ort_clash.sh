@@ -25,16 +25,16 @@ gpu_range=$(sed -n 's/^GPU_PACKAGE = "\(.*\)"$/\1/p' "$root/runtime/onnxruntime_
 export COLUMNS=400
 
 say "shortcast with onnxruntime, which faster-whisper pulls in"
-"$bin/pip" install -q --disable-pip-version-check -e "$root"
+"$bin/pip" install -q --disable-pip-version-check -e "$root" 2>/dev/null
 before=$(providers); echo "$before"
 must_not CUDAExecutionProvider "$before"
 used=$(score); echo "$used"
 must "asked onnxruntime for CUDA" "$used"
 
 say "then $gpu_range beside it: both unpack into one folder"
-"$bin/pip" install -q --disable-pip-version-check "$gpu_range"
+"$bin/pip" install -q --disable-pip-version-check "$gpu_range" 2>/dev/null
 echo "after the GPU package: $(providers)"
-"$bin/pip" install -q --disable-pip-version-check --force-reinstall --no-deps "onnxruntime<1.27"
+"$bin/pip" install -q --disable-pip-version-check --force-reinstall --no-deps "onnxruntime<1.27" 2>/dev/null
 lost=$(providers); echo "after the CPU package once more: $lost"
 must_not CUDAExecutionProvider "$lost"
 found=$(doctor); grep "onnxruntime packages" <<<"$found"
@@ -46,7 +46,9 @@ say "uninstalling one of them breaks the other"
 "$bin/pip" uninstall -q -y onnxruntime
 providers || true
 found=$(doctor)
-must "does not import" "$found"
+must "empty shell" "$found"
+used=$(score); echo "$used"
+must "empty shell" "$used"
 
 say "the cure: $cure"
 PATH="$bin:$PATH" bash -c "$cure"

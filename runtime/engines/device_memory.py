@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +36,25 @@ class DeviceMemory:
             io_bytes=sum(part.io_bytes for part in each),
             state_bytes=sum(part.state_bytes for part in each),
         )
+
+
+@runtime_checkable
+class OnGpu(Protocol):
+    """What an engine on a GPU says of itself."""
+
+    @property
+    def name(self) -> str:
+        """What runs, and on what."""
+        ...
+
+    @property
+    def capture_refused(self) -> str:
+        """Why its work is not launched as captured graphs; empty where it is."""
+        ...
+
+    @property
+    def memory(self) -> DeviceMemory: ...
+
+    def prepare(self, *, chunks: int) -> None:
+        """Does before the first clip what would make it wait, for clips of up to so many chunks."""
+        ...

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...errors import EngineError
 from ..cpu import available_cpus
-from ..onnxruntime_packages import GPU, GPU_PACKAGE, clash, installed
+from ..onnxruntime_packages import BROKEN, GPU, GPU_PACKAGE, clash, installed
 from . import Tensors, TensorSpec, check_feeds
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -85,6 +85,8 @@ def usable_devices() -> dict[str, str]:
 
     A provider that is listed may still fail to load its libraries, so `cuda` is tried with a graph of one node.
     """
+    if not hasattr(ort, "InferenceSession"):
+        return {"cpu": BROKEN}
     problems = {"cpu": ""}
     if _PROVIDERS["cuda"] in ort.get_available_providers():
         _preload()
@@ -98,6 +100,8 @@ _NOT_LOADED = "it is installed but its libraries do not load: no NVIDIA driver i
 
 def _missing(device: str) -> str:
     """Why the provider of a device is not even listed; empty where it is."""
+    if not hasattr(ort, "InferenceSession"):
+        return BROKEN
     if _PROVIDERS[device] in ort.get_available_providers():
         return ""
     return clash() or f"{'the installed' if GPU in installed() else 'this'} onnxruntime has no CUDA; pip install '{GPU_PACKAGE}'"

@@ -148,18 +148,17 @@ class TensorRTEngine:
             outputs = shape.take(self._told, sizes)
         return [{name: values[row : row + 1] for name, values in outputs.items()} for row in range(len(slots))]
 
-    def prepare(self, **largest: int) -> None:
-        """Opens and captures, before the first clip waits for it, what clips of one stream will use.
+    def prepare(self, *, chunks: int = 1) -> None:
+        """Opens and captures, before the first clip waits for it, what a clip alone will use.
 
         Args:
-            largest: the size each dimension may reach; all powers of two up to it are prepared, as far as `SHAPES` go.
+            chunks: as many as the graph may be shown; all powers of two up to it are prepared, as far as `SHAPES` go.
         """
-        chunks = [1]
-        while (dims := [dim for dim in largest if dim != BATCH]) and chunks[-1] < max(largest[dim] for dim in dims):
-            chunks.append(min(2 * chunks[-1], max(largest[dim] for dim in dims)))
+        lengths = sorted({min(1 << power, chunks) for power in range(chunks.bit_length() + 1)})
+        wanted = [{dim: 1 if dim == BATCH else n for spec in self._fed for dim in spec.shape if isinstance(dim, str)} for n in lengths]
         with self._device.lock:
-            for size in chunks[-SHAPES:]:
-                self._warm({dim: 1 if dim == BATCH else size for spec in self._fed for dim in spec.shape if isinstance(dim, str)})
+            for sizes in [sizes for k, sizes in enumerate(wanted) if sizes not in wanted[:k]][-SHAPES:]:
+                self._warm(sizes)
 
     def close(self) -> None:
         """Frees the context, the buffers, the states and the plan; the last of the engines opened together frees what they share."""

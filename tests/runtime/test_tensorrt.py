@@ -9,6 +9,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ import pytest
 
 from shortcast.errors import EngineError
 from shortcast.runtime.bundle import Bundle
+from shortcast.runtime.chunks import read_chunks
 from shortcast.runtime.engines import Engine, open_engine, open_engines
 from shortcast.runtime.engines.device_memory import DeviceMemory
 from shortcast.runtime.engines.state import HostStepper, Stepper, stepper
 from shortcast.runtime.engines.tensorrt import SHAPES, TensorRTEngine
 from shortcast.runtime.media import ReadOptions
+from shortcast.runtime.score import Score
 from shortcast.runtime.scorer import Scorer
 
 Bundles = Callable[..., Path]
@@ -260,8 +263,8 @@ def test_a_clip_longer_than_the_profile_is_an_error(gpu: Any, engines: list[Tens
 
 
 def test_preparing_leaves_nothing_to_be_opened_later(gpu: Any, engines: list[TensorRTEngine], flavour: str) -> None:
-    engines[0].prepare(batch=1)
-    engines[1].prepare(batch=1, chunks=32)
+    engines[0].prepare()
+    engines[1].prepare(chunks=32)
     trt, captures = gpu.trt(flavour), gpu.cuda.calls.count("cudaStreamBeginCapture")
     contexts = trt.calls.count("create_execution_context")
     state = engines[0].begin()
@@ -313,7 +316,7 @@ def test_a_capture_that_is_invalidated_is_survived(gpu: Any, engines: list[Tenso
 
 def test_engines_opened_together_share_one_scratch_block(gpu: Any, engines: list[TensorRTEngine]) -> None:
     for engine in engines:
-        engine.prepare(batch=1, chunks=1)
+        engine.prepare(chunks=1)
     blocks = [allocation for allocation in gpu.cuda.allocations.values() if allocation.on_gpu and allocation.nbytes == 4096]
     assert len(blocks) == 1
     together = DeviceMemory.together([engine.memory for engine in engines])
@@ -563,6 +566,35 @@ def test_a_clip_scored_through_it_equals_onnxruntime(gpu: Any, bundle_with_engin
     assert again == got
     del scorer
     assert gpu.cuda.leaks() == {}
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "tensorrt"])
+def test_clips_scored_together_are_as_if_each_were_alone(gpu: Any, bundle_with_engines: Bundles, sample: Path, backend: str) -> None:
+    """Of three clips one begins two chunks later and one lacks pictures now and then; all share the calls."""
+    bundle = Bundle.open(bundle_with_engines())
+    with read_chunks(sample, bundle.contract, options=ReadOptions(use_sound=False)) as read:
+        seen = [replace(part, sample_mask=np.zeros_like(part.sample_mask)) for part in read][:5]
+    blind = [replace(part, frame_mask=part.frame_mask & bool(k % 2)) for k, part in enumerate(seen)]
+    with Scorer(bundle, backend=backend, threads=1) as scorer:
+        alone = []
+        for clip in (seen, seen[:3], blind):
+            stream = scorer.new_stream()
+            alone.append([scorer.step(stream, part) for part in clip])
+            stream.close()
+        streams = [scorer.new_stream() for _ in range(3)]
+        together: list[list[Score]] = [[], [], []]
+        for turn in range(5):
+            rows = [row for row in range(3) if row != 1 or turn >= 2]
+            parts = [(seen, seen, blind)[row][turn - 2 * (row == 1)] for row in rows]
+            for row, score in zip(rows, scorer.step_many([streams[row] for row in rows], parts), strict=True):
+                together[row].append(score)
+        for stream in streams:
+            stream.close()
+    for got, wanted in zip(together, alone, strict=True):
+        np.testing.assert_allclose([score.z for score in got], [score.z for score in wanted], atol=1e-5)
+        for one, other in zip(got, wanted, strict=True):
+            np.testing.assert_allclose(one.chunk_weights, other.chunk_weights, atol=1e-5)
+            assert (one.has_pictures, one.has_sound) == (other.has_pictures, other.has_sound)
 
 
 def test_threads_take_turns(gpu: Any, engines: list[TensorRTEngine], reference: list[Engine]) -> None:
