@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 score_app = typer.Typer()
 
 
+class Accelerator(str, Enum):
+    """Hardware that decodes."""
+
+    cuda = "cuda"
+
+
 class Format(str, Enum):
     """How scores are written."""
 
@@ -81,6 +87,9 @@ def score(
     sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Use the sound; without it no Whisper weights are needed.")] = True,
     whisper: WhisperOption = None,
     whisper_compute: WhisperComputeOption = None,
+    hwaccel: Annotated[
+        Accelerator | None, typer.Option("--hwaccel", help="Decode pictures on this hardware, or fail.", show_default="software")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads for one engine call.", show_default="the CPU quota / jobs")] = None,
     require_signed_by: SignerOption = None,
     force: ForceOption = False,
@@ -107,7 +116,8 @@ def score(
         transcribe=transcript,
     )
     in_turn = as_table or (every_chunk and target is None) if ordered is None else ordered
-    plan = Plan(open_scorer, ReadOptions(use_pictures=pictures, use_sound=sound), jobs, threads, every_chunk, in_turn)
+    read = ReadOptions(use_pictures=pictures, use_sound=sound, hwaccel=hwaccel.value if hwaccel else None)
+    plan = Plan(open_scorer, read, jobs, threads, every_chunk, in_turn)
     left_out = {"no pictures": not pictures, "no sound": not sound, "transcript": transcript, "every chunk": every_chunk}
     if whisper_compute:
         left_out[f"whisper in {whisper_compute.value}"] = True

@@ -138,6 +138,8 @@ def _config(trt: Any, parsed: ParsedNetwork, options: BuildOptions, profiles: tu
     if options.workspace_bytes is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
     if options.target == "tensorrt-rtx":
+        # Without it an engine's work can't be captured in a CUDA graph.
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
         _set_capabilities(trt, config, _capabilities(options))
     add_profiles(parsed, config, profiles)
     return config
@@ -176,6 +178,8 @@ def _read_back(trt: Any, log: BuildLog, plan: bytes, layers: Sequence[ComputeLay
 
 def _key(trt: Any, parsed: ParsedNetwork, options: BuildOptions, profiles: tuple[Profile, ...], gpu: Gpu | None) -> EngineKey:
     flags = ["strongly_typed", "tf32_off", f"optimisation_level={options.optimisation_level}"]
+    if options.target == "tensorrt-rtx":
+        flags.append("require_user_allocation")
     if options.workspace_bytes is not None:
         flags.append(f"workspace_bytes={options.workspace_bytes}")
     return EngineKey(

@@ -6,6 +6,7 @@ nothing is printed, and no log level is touched here.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from ..errors import MediaError
@@ -56,6 +58,9 @@ class ReadOptions:
     """Packets in a row that may fail before a stream is given up."""
     use_pictures: bool = True
     use_sound: bool = True
+    hwaccel: str | None = None
+    """Decode pictures on this hardware, `cuda` for NVDEC, or fail: software never takes its place. They may differ from the software
+    decoder's where a stream is damaged."""
 
 
 LOCAL_PROTOCOLS = "file,crypto,data"
@@ -301,11 +306,42 @@ def open_container(place: Place, options: ReadOptions) -> InputContainer:
             },
             metadata_errors="replace",
             timeout=(options.open_timeout_s, options.read_timeout_s) if place.remote else None,
+            hwaccel=_hwaccel(options),
         )
         place.check()
-        return container
-    except FOREIGN as error:
+        return _on_hardware(container, place, options)
+    except (*FOREIGN, NotImplementedError) as error:
+        if options.hwaccel and options.use_pictures and place.failure() is None and _is_of_hardware(error):
+            raise MediaError(
+                f"{place.name} cannot be decoded on {options.hwaccel}: its decoder does not start ({said(error)}); "
+                "run `shortcast doctor` to see the GPU, or leave out --hwaccel"
+            ) from error
         raise _refusal(place, place.failure() or error, options) from error
+
+
+def _hwaccel(options: ReadOptions) -> HWAccel | None:
+    """Frames come back to the host; a stream the hardware can't decode is an error."""
+    if options.hwaccel is None or not options.use_pictures:
+        return None
+    return HWAccel(device_type=options.hwaccel, allow_software_fallback=False)
+
+
+def _is_of_hardware(error: BaseException) -> bool:
+    """Whether FFmpeg failed to set up a device or its decoder; it says "operation not permitted" where there is no driver."""
+    codes = (errno.EPERM, errno.ENOSYS, errno.ENODEV, errno.ENOMEM)
+    return isinstance(error, (NotImplementedError, av.error.ExternalError)) or getattr(error, "errno", None) in codes
+
+
+def _on_hardware(container: InputContainer, place: Place, options: ReadOptions) -> InputContainer:
+    """The container, once its pictures are known to be decoded where they are asked to be."""
+    for stream in container.streams.video[:1] if _hwaccel(options) else ():
+        if not stream.codec_context.is_hwaccel:
+            container.close()
+            codec = stream.codec_context.name
+            raise MediaError(
+                f"{place.name} cannot be decoded on {options.hwaccel}: it has no decoder for {codec} there; leave out --hwaccel"
+            )
+    return container
 
 
 def said(error: BaseException) -> str:

@@ -63,8 +63,10 @@ if "$bin/python" -c 'import ctypes; ctypes.CDLL("libcuda.so.1")' 2>/dev/null; th
     echo "(this machine has a driver: the score above is the GPU's)"
 else
     must "its libraries do not load" "$used"
-    must_not '"value"' "$used"
+    must_not '"score"' "$used"
+    must_not "EP Error" "$used"
 fi
 on_cpu=$("$bin/python" -m shortcast score "$root/samples/sample.mp4" --no-sound --format jsonl --device cpu 2>/dev/null | tail -1)
-must '"value"' "$on_cpu"
+must '"score"' "$on_cpu"
+must_not "EP Error" "$found"
 say "all as documented"

@@ -50,8 +50,11 @@ class OnnxRuntimeEngine:
         if device == "cuda":
             _preload()
         try:
-            self._session = ort.InferenceSession(str(path), _session_options(threads), providers=[provider])
+            # Without a fall-back an error of the provider is raised, where onnxruntime would print it and take the CPU.
+            self._session = ort.InferenceSession(str(path), _session_options(threads), providers=[provider], enable_fallback=0)
         except Exception as error:  # onnxruntime raises its own classes and bare RuntimeErrors alike
+            if device == "cuda" and (problem := _cuda_problem()):
+                raise EngineError(_not_used(provider, problem)) from error
             raise EngineError(f"onnxruntime cannot load {path}: {_first_line(error)}") from error
         # A provider that is listed and cannot load its libraries is replaced by the CPU without a word.
         if self._session.get_providers()[0] != provider:
@@ -90,9 +93,17 @@ def usable_devices() -> dict[str, str]:
     problems = {"cpu": ""}
     if _PROVIDERS["cuda"] in ort.get_available_providers():
         _preload()
-        session = ort.InferenceSession(_IDENTITY_GRAPH, _session_options(1), providers=[_PROVIDERS["cuda"]])
-        problems["cuda"] = "" if session.get_providers()[0] == _PROVIDERS["cuda"] else _NOT_LOADED
+        problems["cuda"] = _cuda_problem()
     return problems
+
+
+def _cuda_problem() -> str:
+    """Why a graph of one node does not run on the GPU; empty where it does."""
+    try:
+        session = ort.InferenceSession(_IDENTITY_GRAPH, _session_options(1), providers=[_PROVIDERS["cuda"]], enable_fallback=0)
+    except Exception:  # whatever it is, the GPU is not usable
+        return _NOT_LOADED
+    return "" if session.get_providers()[0] == _PROVIDERS["cuda"] else _NOT_LOADED
 
 
 _NOT_LOADED = "it is installed but its libraries do not load: no NVIDIA driver is here, or CUDA 12 and cuDNN 9 are not"

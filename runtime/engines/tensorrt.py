@@ -226,8 +226,8 @@ class TensorRTEngine:
 
     def _rounded(self, sizes: Mapping[str, int]) -> tuple[int, dict[str, int]]:
         """The profile to use, and the sizes to run at: the next power of two where more may be given, within the profile's limits."""
-        for index, profile in enumerate(self._plan.profiles or (Profile(()),)):
-            ranges = {dim.dim: dim for dim in profile.dims}
+        for index, offered in enumerate(self._plan.profiles or (Profile(()),)):
+            ranges = {dim.dim: dim for dim in offered.dims}
             if all(dim not in ranges or size <= ranges[dim].max for dim, size in sizes.items()):
                 rounded = {dim: _power(size) if dim in self._paddable else size for dim, size in sizes.items()}
                 return index, {

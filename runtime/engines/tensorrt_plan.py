@@ -244,17 +244,17 @@ class LoadedPlan:
         config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
         # Graphs are captured here, copies included.
         config.cuda_graph_strategy = trt.CudaGraphStrategy.DISABLED
-        cache = RuntimeCache(config.create_runtime_cache(), file.record.sha256, trt.__version__, gpu)
-        if not config.set_runtime_cache(cache.native):
+        kept = RuntimeCache(config.create_runtime_cache(), file.record.sha256, trt.__version__, gpu)
+        if not config.set_runtime_cache(kept.native):
             raise EngineError(f"{trt.__name__} takes no runtime cache: {self._reason()}")
-        return config, cache
+        return config, kept
 
     def close(self) -> None:
         """Keeps what TensorRT-RTX compiled, and lets go of the plan; every context must be gone before."""
-        cache, self._cache, self._config = self._cache, None, None
+        kept, self._cache, self._config = self._cache, None, None
         try:
-            if cache is not None:
-                cache.save()
+            if kept is not None:
+                kept.save()
         finally:
             # The engine first: it lives in its runtime.
             self.engine = None
