@@ -99,10 +99,10 @@ def _tensorrt_packages(*, needed: bool) -> Iterator[Finding]:
 
 
 def _cuda_majors() -> Finding:
-    """One process should not hold two CUDA majors: CTranslate2 4.x is for 12."""
+    """One process should not load the libraries of two CUDA majors: CTranslate2 4.x is for 12. cuda-bindings has what it needs inside."""
     majors = {name: major for name in _names() if (major := _major(name))}
     wanted = "12" if "ctranslate2" in majors else ""
-    odd = sorted(name for name, major in majors.items() if wanted and major != wanted)
+    odd = sorted(name for name, major in majors.items() if wanted and major != wanted and name != "cuda-bindings")
     state = ", ".join(f"{name} {major}" for name, major in sorted(majors.items())) or "none"
     cure = f"CTranslate2 is for CUDA 12, and these are not: {', '.join(odd)}; install their CUDA 12 form: {_EXTRA}" if odd else ""
     return Finding("cuda majors", state, cure)
