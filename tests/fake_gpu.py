@@ -323,6 +323,9 @@ class FakeTensorRT:
         """(call, which time, from 0): it answers None or False."""
         self.capturable = True
         self.scratch_bytes = 4096
+        self.profiles = 1
+        self.chosen: list[int] = []
+        """Optimisation profiles that contexts were put in."""
         self.tensors_are: Callable[[str, tuple[int, ...]], tuple[int, ...]] = lambda name, shape: shape
         self.caches: list[FakeRuntimeCache] = []
 
@@ -364,7 +367,7 @@ class FakeEngine:
         self._session = ort.InferenceSession(str(graph), options)
         self._inputs = {arg.name: arg for arg in self._session.get_inputs()}
         self._tensors = {**self._inputs, **{arg.name: arg for arg in self._session.get_outputs()}}
-        self.num_optimization_profiles = 1
+        self.num_optimization_profiles = trt.profiles
         trt.living(self, "engine")
 
     @property
@@ -462,6 +465,7 @@ class FakeContext:
         if self._shapes:
             raise MisuseError("a profile is chosen after shapes were set, which it forgets")
         assert 0 <= profile_index < self._engine.num_optimization_profiles
+        self._trt.chosen.append(profile_index)
         return self._trt.works("set_optimization_profile_async")
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:

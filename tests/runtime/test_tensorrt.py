@@ -17,12 +17,15 @@ import numpy as np
 import pytest
 
 from shortcast.errors import EngineError
+from shortcast.export.tensorrt import BuildOptions, build_engine
 from shortcast.runtime.bundle import Bundle
 from shortcast.runtime.chunks import read_chunks
+from shortcast.runtime.engine_record import Profile
 from shortcast.runtime.engines import Engine, open_engine, open_engines
 from shortcast.runtime.engines.device_memory import DeviceMemory
 from shortcast.runtime.engines.state import HostStepper, Stepper, stepper
 from shortcast.runtime.engines.tensorrt import SHAPES, TensorRTEngine
+from shortcast.runtime.gpu_findings import driver_version
 from shortcast.runtime.media import ReadOptions
 from shortcast.runtime.score import Score
 from shortcast.runtime.scorer import Scorer
@@ -260,6 +263,24 @@ def test_a_growing_clip_takes_few_shapes_and_no_more_than_are_kept(gpu: Any, eng
 def test_a_clip_longer_than_the_profile_is_an_error(gpu: Any, engines: list[TensorRTEngine]) -> None:
     with pytest.raises(EngineError, match=r"chunks 1\.\.256, best at 32, and was given batch 1, chunks 257"):
         engines[1].run(fusion_feeds(257))
+
+
+def test_of_several_profiles_the_first_that_holds_the_sizes_is_used(gpu: Any, graphs: list[Path], flavour: str) -> None:
+    gpu.trt(flavour).profiles = 2
+    _, fusion = opened = list(open_engines(graphs, backend="tensorrt"))
+    fusion._plan.profiles = (Profile.of(batch=(1, 1, 2), chunks=(1, 4, 6)), Profile.of(batch=(1, 4, 8), chunks=(8, 32, 64)))
+    for batch, chunks in ((1, 3), (2, 6), (3, 5), (1, 40)):
+        outputs = fusion.run(fusion_feeds(chunks, batch))
+        assert outputs["score"].shape == (batch, chunks)
+    # Rounded up within a profile's limits: to 4 and 6 chunks in the first, to 8 and 64 in the second.
+    assert gpu.trt(flavour).chosen == [0, 0, 1, 1]
+    with pytest.raises(EngineError, match=r"takes batch 1\.\.2.* \| batch 1\.\.8.*was given batch 9, chunks 1"):
+        fusion.run(fusion_feeds(1, 9))
+    gpu.trt(flavour).failing = {("set_optimization_profile_async", 4)}
+    with pytest.raises(EngineError, match="refuses optimisation profile 0"):
+        fusion.run(fusion_feeds(1))
+    for engine in opened:
+        engine.close()
 
 
 def test_preparing_leaves_nothing_to_be_opened_later(gpu: Any, engines: list[TensorRTEngine], flavour: str) -> None:
@@ -635,3 +656,18 @@ def test_the_fake_offers_nothing_that_the_real_module_lacks(gpu: Any, trt: Any) 
     }
     for ours, theirs in pairs.items():
         assert {name for name in vars(ours) if not name.startswith("_")} <= set(dir(theirs))
+
+
+@pytest.mark.skipif(driver_version() is not None, reason="an NVIDIA driver is here")
+def test_the_real_tensorrt_rtx_is_reached_and_says_why_it_loads_nothing(
+    trt: Any, gpu: Any, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real plan and the real module; of a GPU there is only the CUDA runtime's word, which TensorRT does not believe."""
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", trt)
+    bundle = tmp_path / "demo.shortcast"
+    shutil.copytree(demo, bundle)
+    graph = bundle / "onnx" / "fusion.fp32.onnx"
+    build_engine(graph, bundle / "engines", BuildOptions(target="tensorrt-rtx", precision="fp32"))
+    with pytest.raises(EngineError, match=r"tensorrt_rtx cannot load .*engine\.plan: .*CUDA.*; build it again on this machine"):
+        open_engine(graph, backend="tensorrt")
+    assert gpu.cuda.leaks() == {}
