@@ -111,15 +111,23 @@ class Scorer:
             [bundle.graph(name, precision=precision) for name in GRAPHS], backend=backend, device=self._device, threads=self.plan.graphs
         )
         self._seeing = stepper(self._visual)
-        for engine in (self._visual, self._fusion):
-            if isinstance(engine, OnGpu):
-                engine.prepare(chunks=bundle.manifest.window_chunks or 1)  # or the first clip would wait for every new shape
+        self._prepare()
         dims = {spec.name: spec.shape[-1] for spec in self._fusion.inputs}
         self._visual_dim, self._audio_dim = int(dims["visual"]), int(dims["audio"])
         if self._audio_dim != bundle.contract.sound.embedding_dim:
             raise EngineError(
                 f"the fusion graph wants {self._audio_dim} sound features, the contract {bundle.contract.sound.embedding_dim}"
             )
+
+    def _prepare(self) -> None:
+        """On a GPU, does what the first clip would otherwise wait for at every new shape."""
+        try:
+            for engine in (self._visual, self._fusion):
+                if isinstance(engine, OnGpu):
+                    engine.prepare(chunks=self.bundle.manifest.window_chunks or 1)
+        except EngineError:
+            self.close()
+            raise
 
     def stream(self, source: Source, *, options: ReadOptions | None = None, when_full: WhenFull = "wait") -> Iterator[Score]:
         """Scores a clip while it is read: one score after every chunk, the last of them the clip's.

@@ -118,6 +118,13 @@ def test_a_whole_clip_with_its_sound_is_scored_alike(
     assert whisper_on_gpu == ["cpu", "cuda"]
 
 
+def test_a_scorer_that_finds_no_memory_leaves_none_taken(gpu: Any, bundle_with_engines: Bundles) -> None:
+    gpu.cuda.failing = {("cudaMalloc", 20): "cudaErrorMemoryAllocation"}
+    with pytest.raises(EngineError, match="has not the memory"):
+        Scorer(Bundle.open(bundle_with_engines()), backend="tensorrt")
+    assert gpu.cuda.leaks() == {}
+
+
 def test_whisper_on_a_gpu_that_is_not_there_is_an_error(gpu: Any, bundle_with_engines: Bundles, sample: Path) -> None:
     if not gpu_findings.driver_version():
         with (
