@@ -13,14 +13,15 @@ import typer
 
 from .cli_options import (
     Backend,
-    Device,
     DeviceOption,
     EngineOption,
     ForceOption,
     Precision,
     PrecisionOption,
     SignerOption,
+    WhisperComputeOption,
     WhisperOption,
+    chosen_engine,
 )
 from .errors import BundleError
 from .terminal import console, say
@@ -213,8 +214,9 @@ def verify(
     bundle: Annotated[Path, typer.Argument(help="The bundle to prove.", show_default=False)],
     engine: EngineOption = Backend.auto,
     precision: PrecisionOption = Precision.fp32,
-    device: DeviceOption = Device.cpu,
+    device: DeviceOption = None,
     whisper: WhisperOption = None,
+    whisper_compute: WhisperComputeOption = None,
     sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Also prove the stages that need Whisper weights.")] = True,
     require_signed_by: SignerOption = None,
 ) -> None:
@@ -224,8 +226,10 @@ def verify(
     from .runtime.verify import VerifyOptions
     from .runtime.verify import verify as verify_bundle
 
-    options = VerifyOptions(precision.value, engine.engine, device.value, whisper, sound)
-    proof = verify_bundle(Bundle.open(bundle, signed_by=require_signed_by), options)
+    opened = Bundle.open(bundle, signed_by=require_signed_by).hearing_in(whisper_compute.value if whisper_compute else None)
+    chosen = chosen_engine(opened, engine, precision, device)
+    options = VerifyOptions(precision.value, chosen.backend, chosen.device, whisper, sound, say=say)
+    proof = verify_bundle(opened, options)
     _show_proof(proof)
     require_parity(proof.rows)
     checked = "every file and every stage agree" if sound else "every file and the stages without sound agree"
@@ -277,7 +281,7 @@ def settle(
     ],
     source: Annotated[str, typer.Option(help="What the clips are, in a sentence, for the record.", show_default=False)] = "",
     precision: PrecisionOption = Precision.fp32,
-    device: DeviceOption = Device.cpu,
+    device: DeviceOption = None,
     whisper: WhisperOption = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Clips scored at once.", show_default="the CPU quota")] = None,
     force: ForceOption = False,
@@ -301,7 +305,13 @@ def settle(
     at_once = jobs or cpus
     listed = list_clips(clips, once=True)
     with (
-        Scorer(opened, precision=precision.value, device=device.value, whisper=whisper, threads=max(1, cpus // at_once)) as scorer,
+        Scorer(
+            opened,
+            precision=precision.value,
+            device=device.value if device else None,
+            whisper=whisper,
+            threads=max(1, cpus // at_once),
+        ) as scorer,
         StageBars() as bars,
     ):
         scored = score_paths(scorer, listed, jobs=at_once, progress=lambda done, total: bars.advance("clips", done, total))

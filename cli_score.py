@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .cli_options import Backend, Device, DeviceOption, EngineOption, ForceOption, Precision, PrecisionOption, SignerOption, WhisperOption
+from .cli_options import (
+    Backend,
+    DeviceOption,
+    EngineOption,
+    ForceOption,
+    Precision,
+    PrecisionOption,
+    SignerOption,
+    WhisperComputeOption,
+    WhisperOption,
+    chosen_engine,
+)
 from .cli_plain import PlainCommand
 from .errors import DataError
 from .terminal import say
@@ -38,6 +49,12 @@ class Policy(str, Enum):
 
 
 _LIVE = "Live sources"
+
+
+class Accelerator(str, Enum):
+    """Hardware that decodes."""
+
+    cuda = "cuda"
 
 
 class Format(str, Enum):
@@ -70,7 +87,7 @@ def score(
     bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="The bundle to score with.", show_default="the demo bundle")] = None,
     engine: EngineOption = Backend.auto,
     precision: PrecisionOption = Precision.fp32,
-    device: DeviceOption = Device.cpu,
+    device: DeviceOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to a file: .jsonl, .csv or .parquet.", show_default="stdout")
     ] = None,
@@ -108,6 +125,10 @@ def score(
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Use the pictures.")] = True,
     sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Use the sound; without it no Whisper weights are needed.")] = True,
     whisper: WhisperOption = None,
+    whisper_compute: WhisperComputeOption = None,
+    hwaccel: Annotated[
+        Accelerator | None, typer.Option("--hwaccel", help="Decode pictures on this hardware, or fail.", show_default="software")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads for one engine call.", show_default="the CPU quota / jobs")] = None,
     policy: Annotated[
         Policy | None,
@@ -172,14 +193,16 @@ def score(
     clips = _clips(sources or [], from_, once=target is not None)
     as_table = target is None and (output_format is Format.table or (output_format is None and sys.stdout.isatty()))
     opened = _open_bundle(bundle, require_signed_by)
+    opened = opened.hearing_in(whisper_compute.value if whisper_compute else None)
     if until:
         until.check(opened, both=pictures and sound)
+    chosen = chosen_engine(opened, engine, precision, device)
     open_scorer = partial(
         Scorer,
         opened,
-        backend=engine.engine,
+        backend=chosen.backend,
         precision=precision.value,
-        device=device.value,
+        device=chosen.device,
         whisper=whisper,
         transcribe=transcript,
         preload_sound=sound,
@@ -189,6 +212,7 @@ def score(
     options = ReadOptions(
         use_pictures=pictures,
         use_sound=sound,
+        hwaccel=hwaccel.value if hwaccel else None,
         when_full="drop-oldest" if policy is Policy.drop_oldest else "wait" if policy else None,
         reconnect=reconnect,
         read_timeout_s=read_timeout,
@@ -199,6 +223,7 @@ def score(
     plan = Plan(open_scorer, options, jobs, threads, every_chunk, in_turn, until)
     left_out = {"no pictures": not pictures, "no sound": not sound, "transcript": transcript, "every chunk": every_chunk}
     left_out[f"first {max_seconds} s"] = max_seconds is not None
+    left_out[f"whisper in {whisper_compute.value if whisper_compute else None}"] = whisper_compute is not None
     settings = [precision.value, *(name for name, applies in left_out.items() if applies), *([str(until)] if until else [])]
     key = RowsKey(f"{opened.manifest.id[:16]}, {', '.join(settings)}", opened.manifest.target.classes)
     if target:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .runtime.doctor import Finding
+from .runtime.finding import Finding
 from .runtime.score import Score
 from .runtime.target import QUARTILES
 

@@ -17,10 +17,10 @@ from typing import Any
 from ..errors import EngineError
 from ..runtime.engine_cache import PLAN, write_engine
 from ..runtime.engine_record import Attestation, ComputeLayer, EngineKey, EngineRecord, Profile, this_platform
+from ..runtime.engines.tensorrt_log import BuildLog, build_log
 from .attestation import attest_engine, attest_network, compute_layers, require_precision
 from .trt_build import BuildProgress, run_build
 from .trt_gpu import Gpu, current_gpu
-from .trt_log import BuildLog, build_log
 from .trt_network import MODULES, ParsedNetwork, add_profiles, import_tensorrt, parse_network, restricted_profiles
 from .trt_timing_cache import TimingCache
 
@@ -138,6 +138,8 @@ def _config(trt: Any, parsed: ParsedNetwork, options: BuildOptions, profiles: tu
     if options.workspace_bytes is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
     if options.target == "tensorrt-rtx":
+        # Without it an engine's work can't be captured in a CUDA graph.
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
         _set_capabilities(trt, config, _capabilities(options))
     add_profiles(parsed, config, profiles)
     return config
@@ -176,6 +178,8 @@ def _read_back(trt: Any, log: BuildLog, plan: bytes, layers: Sequence[ComputeLay
 
 def _key(trt: Any, parsed: ParsedNetwork, options: BuildOptions, profiles: tuple[Profile, ...], gpu: Gpu | None) -> EngineKey:
     flags = ["strongly_typed", "tf32_off", f"optimisation_level={options.optimisation_level}"]
+    if options.target == "tensorrt-rtx":
+        flags.append("require_user_allocation")
     if options.workspace_bytes is not None:
         flags.append(f"workspace_bytes={options.workspace_bytes}")
     return EngineKey(

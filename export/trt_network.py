@@ -16,8 +16,8 @@ import onnx
 
 from ..errors import EngineError
 from ..runtime.engine_record import Profile
+from ..runtime.engines.tensorrt_log import BuildLog, readable
 from .nodes import load_graph
-from .trt_log import BuildLog, readable
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """The module of each build target. The target's name is also that of the extra that installs it."""

@@ -213,6 +213,8 @@ class Bundle:
     path: Path
     manifest: Manifest
     contract: Contract
+    sound_compute: str | None = None
+    """What Whisper is to compute in, where that is not what the bundle was proved with: see `hearing_in`."""
 
     @classmethod
     def open(cls, path: Path | str, *, signed_by: Path | None = None) -> Bundle:
@@ -257,7 +259,14 @@ class Bundle:
     def sound_contract(self) -> SoundContract:
         """The contract's sound part with the weights and type of computation that this bundle was proved with."""
         whisper = self.manifest.whisper
-        return replace(self.contract.sound, whisper_sha256=whisper.sha256, compute_type=whisper.compute_type)
+        return replace(self.contract.sound, whisper_sha256=whisper.sha256, compute_type=self.sound_compute or whisper.compute_type)
+
+    def hearing_in(self, compute_type: str | None) -> Bundle:
+        """The same bundle with Whisper computing in another of CTranslate2's types, because someone asked; None changes nothing.
+
+        `verify` holds it to the tolerance of the wider of the two types.
+        """
+        return replace(self, sound_compute=compute_type or self.sound_compute)
 
     def proof_clips(self) -> tuple[ProofClip, ...]:
         """The clips decisions are compared on, with the reference's answers."""

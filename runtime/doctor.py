@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ..errors import ShortcastError
 from .bundle import Bundle, demo_bundle
 from .cpu import available_cpus
+from .finding import Finding
+from .gpu_findings import examine_gpu
+from .onnxruntime_packages import clash, installed
 from .start_cache import VARIABLE, user_cache
 
 _REQUIRED = ("numpy", "av", "onnxruntime", "ctranslate2", "faster-whisper")
-_CLASH = ("onnxruntime", "onnxruntime-gpu")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing the doctor looked at."""
-
-    topic: str
-    state: str
-    problem: str = ""
-    """What is wrong and the command that mends it; empty where nothing is."""
 
 
 def examine() -> Iterator[Finding]:
@@ -36,6 +27,7 @@ def examine() -> Iterator[Finding]:
     yield Finding("torch", f"{_version('torch') or 'not installed'} (scoring never loads it)")
     yield _onnxruntime_packages()
     yield from _devices()
+    yield from examine_gpu()
     yield _weights("tiny.en")
     yield _demo()
     yield _start_cache()
@@ -56,13 +48,7 @@ def _library(name: str) -> Finding:
 
 
 def _onnxruntime_packages() -> Finding:
-    """Both packages unpack into one folder: the one installed last wins, and CUDA is lost without a word when it is the CPU one."""
-    installed = [name for name in _CLASH if _version(name)]
-    cure = (
-        "onnxruntime and onnxruntime-gpu overwrite each other; keep one: "
-        "pip uninstall -y onnxruntime onnxruntime-gpu && pip install --force-reinstall --no-deps onnxruntime-gpu"
-    )
-    return Finding("onnxruntime packages", ", ".join(installed) or "none", cure if len(installed) > 1 else "")
+    return Finding("onnxruntime packages", ", ".join(installed()) or "none", clash())
 
 
 def _devices() -> Iterator[Finding]:

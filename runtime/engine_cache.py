@@ -81,6 +81,11 @@ def read_record(folder: Path) -> EngineRecord:
         raise EngineError(f"{path}: {error}; {REBUILD}") from error
 
 
+def engine_records(engines: Path, graph: str) -> list[EngineRecord]:
+    """What the readable records of a graph's engines say, whatever they were built for."""
+    return [record for _, record in _records(engines, graph)[0]]
+
+
 def find_engine(engines: Path, wanted: EngineKey) -> Path:
     """Finds the plan to use for `wanted` and proves that its bytes are those that were built.
 

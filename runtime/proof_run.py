@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from .history import fold, fusion_feeds
 from .parity import ParityRow, Tolerance, compare_tensors
 from .proof import ProofClip, StageError
 from .scorer import Scorer
-from .tolerances import decision_gate
+from .tolerances import decision_gate, wider_compute_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,10 @@ class ProofRun:
     def __init__(self, bundle: Bundle, *, precision: str, backend: str, device: str, whisper: Path | None) -> None:
         """Scores the clips; see `Scorer` for the arguments and what it raises."""
         self._bundle = bundle
-        self.gate = decision_gate(precision, bundle.manifest.whisper.compute_type)
+        proved, heard = bundle.manifest.whisper.compute_type, bundle.sound_contract.compute_type
+        self.compute_type = wider_compute_type(proved, heard)
+        """What Whisper computes in here or did in the reference, whichever may be further off."""
+        self.gate = decision_gate(precision, self.compute_type)
         self._clips = bundle.proof_clips()
         with Scorer(bundle, precision=precision, backend=backend, device=device, whisper=whisper) as scorer:
             self._said = [_score_clip(scorer, bundle.path / clip.file, clip) for clip in self._clips]
@@ -82,10 +86,9 @@ class ProofRun:
 
 
 def _score_clip(scorer: Scorer, path: Path, clip: ProofClip) -> _Said:
-    stream = scorer.new_stream(clip.file)
     z, visual, audio = [], np.zeros_like(clip.visual), np.zeros_like(clip.audio)
     probabilities: tuple[float, ...] = ()
-    with read_chunks(path, scorer.bundle.contract) as chunks:
+    with closing(scorer.new_stream(clip.file)) as stream, read_chunks(path, scorer.bundle.contract) as chunks:
         for k, chunk in enumerate(chunks):
             score = scorer.step(stream, chunk)
             z.append(score.z)

@@ -6,6 +6,7 @@ nothing is printed, and no log level is touched here.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -21,6 +22,7 @@ from typing import IO, Any, Literal, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.format import formats_available
 
@@ -70,6 +72,9 @@ class ReadOptions:
     URL, and never for anything else."""
     tell: Callable[[str], None] | None = None
     """Told in a sentence that a connection is lost, or back; called by the thread that reads."""
+    hwaccel: str | None = None
+    """Decode pictures on this hardware, `cuda` for NVDEC, or fail: software never takes its place. They may differ from the software
+    decoder's where a stream is damaged."""
 
 
 DEFAULT_RECONNECTS = 8
@@ -397,10 +402,16 @@ def open_container(place: Place, options: ReadOptions) -> InputContainer:
             container_options=_demuxer_options(place),
             metadata_errors="replace",
             timeout=None if timeout_s is None else (options.open_timeout_s, timeout_s),
+            hwaccel=_hwaccel(options),
         )
         place.check()
-        return container
-    except FOREIGN as error:
+        return _on_hardware(container, place, options)
+    except (*FOREIGN, NotImplementedError) as error:
+        if options.hwaccel and options.use_pictures and place.failure() is None and _is_of_hardware(error):
+            raise MediaError(
+                f"{place.name} cannot be decoded on {options.hwaccel}: its decoder does not start ({said(error)}); "
+                "run `shortcast doctor` to see the GPU, or leave out --hwaccel"
+            ) from error
         raise _refusal(place, place.failure() or error, options) from error
 
 
@@ -435,6 +446,31 @@ def is_refused(error: MediaError, *, missing_counts: bool) -> bool:
     """
     cause = error.__cause__
     return isinstance(cause, REFUSALS) or (missing_counts and isinstance(cause, av.error.HTTPNotFoundError))
+
+
+def _hwaccel(options: ReadOptions) -> HWAccel | None:
+    """Frames come back to the host; a stream the hardware can't decode is an error."""
+    if options.hwaccel is None or not options.use_pictures:
+        return None
+    return HWAccel(device_type=options.hwaccel, allow_software_fallback=False)
+
+
+def _is_of_hardware(error: BaseException) -> bool:
+    """Whether FFmpeg failed to set up a device or its decoder; it says "operation not permitted" where there is no driver."""
+    codes = (errno.EPERM, errno.ENOSYS, errno.ENODEV, errno.ENOMEM)
+    return isinstance(error, (NotImplementedError, av.error.ExternalError)) or getattr(error, "errno", None) in codes
+
+
+def _on_hardware(container: InputContainer, place: Place, options: ReadOptions) -> InputContainer:
+    """The container, once its pictures are known to be decoded where they are asked to be."""
+    for stream in container.streams.video[:1] if _hwaccel(options) else ():
+        if not stream.codec_context.is_hwaccel:
+            container.close()
+            codec = stream.codec_context.name
+            raise MediaError(
+                f"{place.name} cannot be decoded on {options.hwaccel}: it has no decoder for {codec} there; leave out --hwaccel"
+            )
+    return container
 
 
 def said(error: BaseException) -> str:

@@ -93,3 +93,9 @@ def decision_gate(precision: str, compute_type: str) -> DecisionGate:
     """The gate for graphs in a precision and a Whisper computed in one of CTranslate2's types: the wider of the two."""
     heard = _BY_COMPUTE_TYPE.get(compute_type, "int8")
     return max((TOLERANCES[precision].decision, TOLERANCES[heard].decision), key=lambda gate: gate.score)
+
+
+def wider_compute_type(one: str, other: str) -> str:
+    """The one of CTranslate2's types that may be further off."""
+    order = ("float32", "float16")
+    return max((one, other), key=lambda kind: order.index(kind) if kind in order else len(order))

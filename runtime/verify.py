@@ -7,7 +7,8 @@ among stages of the reference, which says who brings it in.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,10 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .bundle import GOLDEN_CLIP, Bundle
+from .bundle import GOLDEN_CLIP, GRAPHS, Bundle
 from .chunks import Chunk, read_chunks
 from .decision import DecisionParity, compare_decisions
-from .engines import Engine, Tensors, open_engine
+from .engines import Engine, Tensors, home_device, open_engines
+from .engines.device_memory import DeviceMemory, OnGpu
+from .engines.state import stepper
 from .features import log_mel
 from .golden import Golden, load_golden
 from .parity import ParityRow, Tolerance, compare_tensors
@@ -42,11 +45,14 @@ class VerifyOptions:
 
     precision: str = "fp32"
     backend: str = "onnxruntime"
-    device: str = "cpu"
+    device: str | None = None
+    """`cpu` or `cuda`; None is where the backend is at home."""
     whisper: Path | None = None
     """A directory with the Whisper weights; None looks in the usual places."""
     sound: bool = True
     """Also check the sound encoder and whole clips, which need the Whisper weights."""
+    say: Callable[[str], None] = lambda sentence: None
+    """Told what runs on a GPU, whether its work is captured, and what it takes of the GPU's memory."""
 
 
 def verify(bundle: Bundle, options: VerifyOptions = VerifyOptions()) -> PrecisionProof:
@@ -62,26 +68,42 @@ def verify(bundle: Bundle, options: VerifyOptions = VerifyOptions()) -> Precisio
         WeightsError: `sound` is asked for and the weights are not found.
     """
     golden, allowed = load_golden(bundle.golden), TOLERANCES[options.precision]
-    with _engine(bundle, "visual", options) as visual, _engine(bundle, "fusion", options) as fusion:
+    device = options.device or home_device(options.backend)
+    graphs = [bundle.graph(name, precision=options.precision) for name in GRAPHS]
+    with ExitStack() as opened:
+        visual, fusion = (
+            opened.enter_context(engine) for engine in open_engines(graphs, backend=options.backend, device=device, threads=None)
+        )
         rows = [
             *_preprocessing(bundle, golden),
             *_verify_visual(visual, golden, allowed),
             *_verify_fusion(fusion, golden, bundle.manifest.window_chunks, allowed),
             *_verify_batches(visual, golden, allowed),
+            *_verify_streams(visual, golden, allowed),
         ]
         decision: DecisionParity | None = None
         stages: tuple[StageError, ...] = ()
         if options.sound:
-            run = ProofRun(bundle, precision=options.precision, backend=options.backend, device=options.device, whisper=options.whisper)
-            rows += [*_verify_sound(run, golden, bundle.manifest.whisper.compute_type), *run.rows()]
+            run = ProofRun(bundle, precision=options.precision, backend=options.backend, device=device, whisper=options.whisper)
+            rows += [*_verify_sound(run, golden, run.compute_type), *run.rows()]
             decision = compare_decisions(run.reference, run.decisions, run.gate)
             rows += decision.rows(run.gate)
             stages = run.stages(fusion)
-    return PrecisionProof(options.precision, options.backend, options.device, tuple(rows), decision, stages)
+        for sentence in _about((visual, fusion)):
+            options.say(sentence)
+    return PrecisionProof(options.precision, options.backend, device, tuple(rows), decision, stages)
 
 
-def _engine(bundle: Bundle, graph: str, options: VerifyOptions) -> Engine:
-    return open_engine(bundle.graph(graph, precision=options.precision), backend=options.backend, device=options.device)
+def _about(engines: tuple[Engine, ...]) -> Iterator[str]:
+    """What engines on a GPU say of themselves, after they have run."""
+    told = [engine for engine in engines if isinstance(engine, OnGpu)]
+    for graph, engine in zip(GRAPHS, told, strict=False):
+        yield f"{graph}: {engine.name}; " + (f"not captured: {engine.capture_refused}" if engine.capture_refused else "captured graphs")
+    if told:
+        memory = DeviceMemory.together(engine.memory for engine in told)
+        weights = "unknown" if memory.weights_bytes is None else f"{memory.weights_bytes / 2**20:.1f}"
+        figures = [("scratch", memory.scratch_bytes), ("inputs and outputs", memory.io_bytes), ("state", memory.state_bytes)]
+        yield f"MiB on the GPU: weights {weights}, " + ", ".join(f"{name} {size / 2**20:.1f}" for name, size in figures)
 
 
 def _preprocessing(bundle: Bundle, golden: Golden) -> Iterator[ParityRow]:
@@ -136,6 +158,28 @@ def _verify_batches(visual: Engine, golden: Golden, allowed: Tolerances) -> Iter
     outputs = visual.run(_visual_feeds([golden.chunks[k] for k in seen], state))
     reference = {"embedding": golden.visual[seen]}
     yield from compare_tensors("golden visual batch", reference, outputs, {"embedding": allowed.embedding})
+
+
+def _verify_streams(visual: Engine, golden: Golden, allowed: Tolerances) -> Iterator[ParityRow]:
+    """State that the engine carries itself, from chunk to chunk, for two streams in one call of which the second begins a chunk later."""
+    seen = [k for k, chunk in enumerate(golden.chunks) if chunk.has_pictures]
+    if not seen or seen != list(range(len(seen))):
+        return  # a chunk without pictures in between is no step
+    steps = stepper(visual)
+    with closing(steps.begin()) as first, closing(steps.begin()) as second:
+        steps_of = [_visual_feeds([golden.chunks[k]], {}) for k in seen]
+        found = [[steps.step(steps_of[0], first)["embedding"]], []]
+        for k in range(1, len(seen)):
+            both = steps.step_many([steps_of[k], steps_of[k - 1]], [first, second])
+            for rows, outputs in zip(found, both, strict=True):
+                rows.append(outputs["embedding"])
+    reference = {"first": golden.visual[seen], "second": golden.visual[seen[:-1]]}
+    values = {name: np.concatenate(rows) for name, rows in zip(reference, found, strict=True) if rows}
+    for name in values:
+        tolerance = {"embedding": allowed.embedding}
+        yield from compare_tensors(
+            f"golden visual, carried state, {name} of two streams", {"embedding": reference[name]}, {"embedding": values[name]}, tolerance
+        )
 
 
 def _visual_feeds(chunks: list[Chunk], state: Mapping[str, NDArray[np.generic]]) -> Tensors:

@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from ..errors import WeightsError
 from .contract import ENCODER_FRAME_SAMPLES, SAMPLE_RATE_HZ, SoundContract
+from .cuda_libraries import preload
 from .features import encoder_frame_mask, log_mel
 from .start_cache import StartCache, file_key
 from .whisper_file import WhisperFile, read_whisper
 
 MODEL_FILE = "model.bin"
+_COMPUTED_AS = {"int8": ("int8", "int8_float32"), "int16": ("int16", "int16_float32")}
+"""What CTranslate2 calls a type that leaves open what lies between its products: float32, as on the machine that exported."""
 _WARM_UP_FRAMES = 10
 _VOCABULARY_FILE = "vocabulary.txt"
 _HASH_KIND, _ENCODER_KIND = "whisper-sha256", "whisper-encoder-1"
@@ -128,12 +131,25 @@ class SoundEncoder:
             WeightsError: the weights differ from those in the contract, or do not load.
         """
         self._contract = contract
+        if device == "cuda":
+            preload()
         encoder = _checked_encoder(weights, contract, cache)
         options = {"device": device, "compute_type": contract.compute_type, "intra_threads": threads, "inter_threads": workers}
         try:
             self._model = _load(weights.path, encoder, options)
-        except (RuntimeError, ValueError) as error:
+        except ValueError as error:
+            raise WeightsError(
+                f"this {device} can't compute Whisper in {contract.compute_type}, which is what the model is to hear in: {error}; "
+                "ask for another type with --whisper-compute, and prove it with `shortcast verify BUNDLE --whisper-compute TYPE`"
+            ) from error
+        except RuntimeError as error:
             raise WeightsError(f"CTranslate2 cannot load {weights.path} on {device}: {error}") from error
+        # CTranslate2 may take a wider type than the one asked for, and says so nowhere but here.
+        if self._model.compute_type not in _COMPUTED_AS.get(contract.compute_type, (contract.compute_type,)):
+            raise WeightsError(
+                f"Whisper would compute in {self._model.compute_type} on this {device} where {contract.compute_type} was asked for; "
+                f"ask for that with --whisper-compute {self._model.compute_type}, or use --device cpu"
+            )
 
     def warm_up(self) -> None:
         """Encodes a moment of silence: the first call of a process takes three times as long as the others, whatever its length."""

@@ -1,9 +1,14 @@
 """Fixtures that several folders share: where the media is, and one model taken the whole way from made clips to a bundle."""
 
+import hashlib
+import importlib.util
 import os
-from collections.abc import Iterator
+import shutil
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -48,6 +53,99 @@ def trt() -> Any:
         message = 'TensorRT-RTX is not here: pip install "shortcast[tensorrt-rtx]"'
         pytest.fail(message) if os.environ.get("SHORTCAST_REQUIRE_TENSORRT_RTX") else pytest.skip(message)
     return tensorrt_rtx
+
+
+@dataclass(frozen=True)
+class FakeGpu:
+    """A GPU that is not there: see `fake_gpu.py`."""
+
+    fake: ModuleType
+    cuda: Any
+    tensorrt: Any
+    tensorrt_rtx: Any
+
+    def trt(self, flavour: str) -> Any:
+        return getattr(self, flavour)
+
+
+@pytest.fixture(scope="session")
+def fake_gpu_module(trt: Any) -> ModuleType:
+    pytest.importorskip("cuda.bindings.runtime")
+    spec = importlib.util.spec_from_file_location("fake_gpu", ROOT / "tests" / "fake_gpu.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fake_gpu"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def gpu(fake_gpu_module: ModuleType, trt: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeGpu:
+    """A fake GPU with fakes of both TensorRTs on it, in place of the real modules."""
+    cuda = fake_gpu_module.FakeCuda()
+    plain = fake_gpu_module.FakeTensorRT(cuda, trt, "tensorrt", "10.16.1.11")
+    rtx = fake_gpu_module.FakeTensorRT(cuda, trt, "tensorrt_rtx", "1.7.1.116")
+    for name, module in (("cuda.bindings.runtime", cuda), ("tensorrt", plain), ("tensorrt_rtx", rtx)):
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return FakeGpu(fake_gpu_module, cuda, plain, rtx)
+
+
+@pytest.fixture(scope="session")
+def bundle_with_engines(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The demo bundle with engines for the fake GPU; made once for each flavour and set of precisions."""
+    made: dict[tuple[object, ...], Path] = {}
+
+    def make(flavour: str = "tensorrt", precisions: tuple[str, ...] = ("fp32", "fp16"), version: str = "", gpu: str = "Fake GPU") -> Path:
+        key = (flavour, precisions, version, gpu)
+        if key not in made:
+            path = tmp_path_factory.mktemp("engines") / "demo.shortcast"
+            shutil.copytree(demo, path)
+            add_engines(path, flavour, precisions, version, gpu)
+            made[key] = path
+        return made[key]
+
+    return make
+
+
+def add_engines(path: Path, flavour: str, precisions: tuple[str, ...], version: str, gpu: str) -> None:
+    from shortcast.export.manifest import write_manifest
+    from shortcast.runtime.bundle import Bundle
+    from shortcast.runtime.engine_cache import write_engine
+    from shortcast.runtime.engine_record import Attestation, EngineKey, EngineRecord, Profile, this_platform
+
+    rtx = flavour == "tensorrt_rtx"
+    manifest = Bundle.open(path).manifest
+    for precision in precisions:
+        for graph, dims in (("visual", {}), ("fusion", {"chunks": (1, 32, 256)})):
+            onnx = path / "onnx" / f"{graph}.{precision}.onnx"
+            plan = b"fake plan of " + str(onnx).encode()
+            key = EngineKey(
+                graph=graph,
+                precision=precision,
+                onnx_sha256=hashlib.sha256(onnx.read_bytes()).hexdigest(),
+                profiles=(Profile.of(batch=(1, 1, 8), **dims),),
+                flags=("strongly_typed",),
+                flavour=flavour,
+                version=version or ("1.7.1.116" if rtx else "10.16.1.11"),
+                gpu="" if rtx else gpu,
+                compute_capabilities=("8.6", "8.9") if rtx else ("8.9",),
+                platform=this_platform(),
+            )
+            half = 10 if precision == "fp16" else 0
+            record = EngineRecord(
+                key=key,
+                plan="engine.plan",
+                bytes=len(plan),
+                sha256=hashlib.sha256(plan).hexdigest(),
+                network=Attestation("network", half, 10, 0, 4, ()),
+                engine=None,
+                seconds=0.5,
+                log=(),
+            )
+            write_engine(path / "engines", plan, record)
+    write_manifest(manifest, path)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ ONE_MODULE_EACH = {
     "onnxruntime": {"runtime/engines/onnxruntime.py"},
     "ctranslate2": {"runtime/whisper.py"},
     "faster_whisper": {"runtime/transcript.py", "runtime/whisper.py"},
+    "cuda": set(),
+    "tensorrt": set(),
+    "tensorrt_rtx": set(),
     "av": {"runtime/sources.py", "runtime/streams.py", "runtime/media.py", "runtime/pictures.py"},
 }
 MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))

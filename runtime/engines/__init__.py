@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from ...errors import EngineError
 from ..start_cache import StartCache
 
-BACKENDS = ("onnxruntime",)
+BACKENDS = ("onnxruntime", "tensorrt")
 """Backends `open_engine` can open from a bundle's ONNX file."""
 
 Tensors = dict[str, NDArray[np.generic]]
+Feeds = Mapping[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,10 @@ class TensorSpec:
 
 
 class Engine(Protocol):
-    """What every backend offers. Recurrent state is data: it goes in and comes out, and the stream owns it."""
+    """What every backend offers. Recurrent state is data: it goes in and comes out, and the stream owns it.
+
+    A backend that can keep state on its device is a `Stepper` as well (`state.py`).
+    """
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]: ...
@@ -87,22 +91,50 @@ def check_feeds(inputs: tuple[TensorSpec, ...], feeds: Mapping[str, NDArray[np.g
 
 
 def open_engine(
-    path: Path, *, backend: str = "onnxruntime", device: str = "cpu", threads: int | None = None, cache: StartCache | None = None
+    path: Path, *, backend: str = "onnxruntime", device: str | None = None, threads: int | None = None, cache: StartCache | None = None
 ) -> Engine:
     """Opens the graph at `path` with the backend and on the device asked for, or fails: nothing falls back silently.
 
     Args:
-        path: an ONNX file.
+        path: an ONNX file; for `tensorrt` that of a bundle, whose engine for it is opened.
         backend: one of `BACKENDS`.
-        device: `cpu` or `cuda`.
+        device: `cpu` or `cuda`; None is where the backend is at home: the GPU for `tensorrt`, else the CPU.
         threads: threads for one call; None takes the CPU quota.
         cache: where what a start prepares is kept for the next one; None prepares it every time.
 
     Raises:
         EngineError: the backend is unknown, not installed, or can't use the device.
     """
+    (engine,) = open_engines([path], backend=backend, device=device, threads=threads, cache=cache)
+    return engine
+
+
+def open_engines(
+    paths: Sequence[Path],
+    *,
+    backend: str = "onnxruntime",
+    device: str | None = None,
+    threads: int | None = None,
+    cache: StartCache | None = None,
+) -> tuple[Engine, ...]:
+    """Opens several graphs that never run at once: on a GPU they share one stream and one block of scratch memory.
+
+    See `open_engine` for the arguments and what it raises; where one engine doesn't open, none stays open.
+    """
+    device = device or home_device(backend)
     if backend == "onnxruntime":
         from .onnxruntime import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(path, device=device, threads=threads, cache=cache)
+        return tuple(OnnxRuntimeEngine(path, device=device, threads=threads, cache=cache) for path in paths)
+    if backend == "tensorrt":
+        if device != "cuda":
+            raise EngineError(f"TensorRT engines run on the GPU, and the device asked for is {device}; leave it out, or say cuda")
+        from .tensorrt import open_tensorrt
+
+        return open_tensorrt(paths)
     raise EngineError(f"engine {backend!r} is unknown; this version has {', '.join(BACKENDS)}")
+
+
+def home_device(backend: str) -> str:
+    """The device of a backend when none is asked for."""
+    return "cuda" if backend == "tensorrt" else "cpu"

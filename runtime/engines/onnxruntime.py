@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from ...errors import EngineError
 from ..cpu import available_cpus, cpu_model
+from ..onnxruntime_packages import BROKEN, GPU, GPU_PACKAGE, clash, installed
 from ..start_cache import StartCache
 from . import Tensors, TensorSpec, check_feeds
 
@@ -50,18 +53,23 @@ class OnnxRuntimeEngine:
         if device not in _PROVIDERS:
             raise EngineError(f"device {device!r} is unknown to onnxruntime; it is one of {', '.join(_PROVIDERS)}")
         provider = _PROVIDERS[device]
-        if provider not in ort.get_available_providers():
-            raise EngineError(_not_used(provider))
+        if problem := _missing(device):
+            raise EngineError(_not_used(provider, problem))
+        if device == "cuda":
+            _preload()
         try:
             if cache and device == "cpu":
                 self._session = _cached_session(path, threads, cache)
             else:
-                self._session = ort.InferenceSession(str(path), _session_options(threads), providers=[provider])
+                # Without a fall-back an error of the provider is raised, where onnxruntime would print it and take the CPU.
+                self._session = ort.InferenceSession(str(path), _session_options(threads), providers=[provider], enable_fallback=0)
         except Exception as error:  # onnxruntime raises its own classes and bare RuntimeErrors alike
+            if device == "cuda" and (problem := _cuda_problem()):
+                raise EngineError(_not_used(provider, problem)) from error
             raise EngineError(f"onnxruntime cannot load {path}: {_first_line(error)}") from error
         # A provider that is listed and cannot load its libraries is replaced by the CPU without a word.
         if self._session.get_providers()[0] != provider:
-            raise EngineError(_not_used(provider))
+            raise EngineError(_not_used(provider, _NOT_LOADED))
         self.inputs = tuple(_spec(arg) for arg in self._session.get_inputs())
         self.outputs = tuple(_spec(arg) for arg in self._session.get_outputs())
         self._names = [spec.name for spec in self.outputs]
@@ -91,18 +99,46 @@ def usable_devices() -> dict[str, str]:
 
     A provider that is listed may still fail to load its libraries, so `cuda` is tried with a graph of one node.
     """
+    if not hasattr(ort, "InferenceSession"):
+        return {"cpu": BROKEN}
     problems = {"cpu": ""}
     if _PROVIDERS["cuda"] in ort.get_available_providers():
-        session = ort.InferenceSession(_IDENTITY_GRAPH, _session_options(1), providers=[_PROVIDERS["cuda"]])
-        loaded = session.get_providers()[0] == _PROVIDERS["cuda"]
-        problems["cuda"] = (
-            "" if loaded else "the CUDA provider is installed but its libraries do not load; check the driver and CUDA version"
-        )
+        _preload()
+        problems["cuda"] = _cuda_problem()
     return problems
 
 
-def _not_used(provider: str) -> str:
-    return f"asked onnxruntime for {provider}, and it cannot use it; run `shortcast doctor` for the cause, or use --device cpu"
+def _cuda_problem() -> str:
+    """Why a graph of one node does not run on the GPU; empty where it does."""
+    try:
+        session = ort.InferenceSession(_IDENTITY_GRAPH, _session_options(1), providers=[_PROVIDERS["cuda"]], enable_fallback=0)
+    except Exception:  # whatever it is, the GPU is not usable
+        return _NOT_LOADED
+    return "" if session.get_providers()[0] == _PROVIDERS["cuda"] else _NOT_LOADED
+
+
+_NOT_LOADED = "it is installed but its libraries do not load: no NVIDIA driver is here, or CUDA 12 and cuDNN 9 are not"
+
+
+def _missing(device: str) -> str:
+    """Why the provider of a device is not even listed; empty where it is."""
+    if not hasattr(ort, "InferenceSession"):
+        return BROKEN
+    if _PROVIDERS[device] in ort.get_available_providers():
+        return ""
+    return clash() or f"{'the installed' if GPU in installed() else 'this'} onnxruntime has no CUDA; pip install '{GPU_PACKAGE}'"
+
+
+def _preload() -> None:
+    """Has onnxruntime load CUDA's libraries from the packages that pip installed, which no loader path leads to."""
+    if hasattr(ort, "preload_dlls"):
+        # What is missing it prints, and the session that is made next finds out for itself.
+        with redirect_stdout(StringIO()):
+            ort.preload_dlls()
+
+
+def _not_used(provider: str, problem: str) -> str:
+    return f"asked onnxruntime for {provider}, and it cannot use it: {problem}; run `shortcast doctor`, or use --device cpu"
 
 
 def _session_options(threads: int | None) -> ort.SessionOptions:

@@ -11,9 +11,9 @@ from onnx import TensorProto, helper
 
 from shortcast.errors import EngineError, GateError
 from shortcast.export.attestation import attest_engine, attest_network, compute_layers, require_precision
-from shortcast.export.trt_log import build_log
 from shortcast.export.trt_network import parse_network
 from shortcast.runtime.engine_record import Attestation, ComputeLayer
+from shortcast.runtime.engines.tensorrt_log import build_log
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 MakeGraph = Callable[..., Path]

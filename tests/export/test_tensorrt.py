@@ -19,10 +19,10 @@ from shortcast.export.float16 import to_float16
 from shortcast.export.nodes import compute_nodes
 from shortcast.export.tensorrt import BuildOptions, build_engine
 from shortcast.export.trt_gpu import Gpu
-from shortcast.export.trt_log import build_log
 from shortcast.export.trt_network import parse_network
 from shortcast.runtime.engine_cache import find_engine, read_record
 from shortcast.runtime.engine_record import EngineRecord, Profile
+from shortcast.runtime.engines.tensorrt_log import build_log
 
 MakeGraph = Callable[..., Path]
 NO_OPS = pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops in TensorRT-RTX:DeprecationWarning")
@@ -61,7 +61,7 @@ def test_the_key_says_what_the_engine_depends_on(built: tuple[Path, dict[str, En
     assert (key.graph, key.precision, key.flavour, key.version, key.gpu) == ("visual", "fp32", "tensorrt_rtx", trt.__version__, "")
     assert key.onnx_sha256 == hashlib.sha256((demo / "onnx" / "visual.fp32.onnx").read_bytes()).hexdigest()
     assert key.compute_capabilities == ("8.6", "8.9")
-    assert key.flags == ("optimisation_level=3", "strongly_typed", "tf32_off", "workspace_bytes=1073741824")
+    assert key.flags == ("optimisation_level=3", "require_user_allocation", "strongly_typed", "tf32_off", "workspace_bytes=1073741824")
     assert key.profiles == (Profile.of(batch=(1, 1, 8)),)
     assert built[1]["fusion"].key.profiles == (Profile.of(batch=(1, 1, 8), chunks=(1, 32, 256)),)
 

@@ -14,9 +14,9 @@ import pytest
 
 from shortcast.errors import EngineError
 from shortcast.export.trt_build import BuildProgress, BuildWatch, run_build, watched
-from shortcast.export.trt_log import build_log
 from shortcast.export.trt_network import add_profiles, parse_network, restricted_profiles
 from shortcast.runtime.engine_record import Profile
+from shortcast.runtime.engines.tensorrt_log import build_log
 
 
 def test_progress_is_of_the_outermost_phase() -> None:

@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from shortcast.errors import EngineError
 from shortcast.export import trt_network
-from shortcast.export.trt_log import build_log
 from shortcast.export.trt_network import ParsedNetwork, add_profiles, import_tensorrt, parse_network, restricted_profiles
 from shortcast.runtime.engine_record import Profile
+from shortcast.runtime.engines.tensorrt_log import build_log
 
 FLOAT, HALF, UINT8 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8
 MakeGraph = Callable[..., Path]
@@ -171,7 +171,7 @@ def test_nothing_the_network_points_into_is_dropped(trt: Any, product_graph: Mak
     """The parser does not keep the network alive, nor the network the builder: without ours to hold them the process would crash."""
     script = (
         "import gc, sys, tensorrt_rtx as trt\nfrom pathlib import Path\n"
-        "from shortcast.export.trt_log import build_log\nfrom shortcast.export.trt_network import *\n"
+        "from shortcast.runtime.engines.tensorrt_log import build_log\nfrom shortcast.export.trt_network import *\n"
         "from shortcast.runtime.engine_record import Profile\n"
         "found = parse_network(trt, build_log(trt), Path(sys.argv[1]))\n"
         "gc.collect()\njunk = [bytearray(1000) for _ in range(1000)]\n"

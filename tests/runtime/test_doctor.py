@@ -1,11 +1,14 @@
 import pytest
 
-from shortcast.runtime import doctor
+from shortcast.runtime import doctor, onnxruntime_packages
 
 
 def findings(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str | None]) -> dict[str, doctor.Finding]:
     real = doctor._version
     monkeypatch.setattr(doctor, "_version", lambda name: installed[name] if name in installed else real(name))
+    here = {name: number for name in ("onnxruntime", "onnxruntime-gpu") if (number := doctor._version(name))}
+    for module in (doctor, onnxruntime_packages):
+        monkeypatch.setattr(module, "installed", lambda: here)
     return {finding.topic: finding for finding in doctor.examine()}
 
 

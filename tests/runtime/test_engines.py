@@ -18,9 +18,16 @@ def fusion_graph(demo: Path) -> Path:
     return demo / "onnx" / "fusion.fp32.onnx"
 
 
-@pytest.fixture(params=["onnxruntime", "fake", "torch"])
+@pytest.fixture(params=["onnxruntime", "fake", "torch", "tensorrt", "tensorrt_rtx"])
 def engine(request: pytest.FixtureRequest, fusion_graph: Path) -> Iterator[Engine]:
     """The fusion graph's signature on every backend."""
+    if request.param.startswith("tensorrt"):
+        gpu, bundle = request.getfixturevalue("gpu"), request.getfixturevalue("bundle_with_engines")(request.param)
+        with open_engine(bundle / "onnx" / fusion_graph.name, backend="tensorrt") as on_gpu:
+            yield on_gpu
+        del on_gpu
+        assert gpu.cuda.leaks() == {}
+        return
     with open_engine(fusion_graph) as onnx:
         if request.param == "onnxruntime":
             yield onnx
@@ -119,3 +126,41 @@ def test_a_file_that_is_no_graph(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.onnx").write_bytes(content)
     with pytest.raises(EngineError, match="cannot load"):
         open_engine(tmp_path / "x.onnx")
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_provider_that_is_listed_and_does_not_load_is_an_error(fusion_graph: Path, monkeypatch: pytest.MonkeyPatch, raises: bool) -> None:
+    """onnxruntime-gpu without a driver lists CUDA; asked for it, it raises or takes the CPU instead, by version."""
+    from shortcast.runtime.engines import onnxruntime as backend
+
+    monkeypatch.setattr(backend.ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    if raises:
+        monkeypatch.setattr(backend.ort, "InferenceSession", _refuse)
+    with pytest.raises(EngineError, match=r"it is installed but its libraries do not load.*shortcast doctor.*--device cpu"):
+        open_engine(fusion_graph, device="cuda")
+    assert "do not load" in backend.usable_devices()["cuda"]
+
+
+def _refuse(*_: object, enable_fallback: int, **__: object) -> None:
+    assert enable_fallback == 0
+    raise RuntimeError("CUDA failure 35: CUDA driver version is insufficient")
+
+
+def test_the_two_packages_side_by_side_are_named_where_cuda_is_asked_for(fusion_graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from shortcast.runtime import onnxruntime_packages
+
+    monkeypatch.setattr(onnxruntime_packages, "version", lambda name: "1.26.0")
+    with pytest.raises(EngineError, match=r"overwrite each other; keep one: pip uninstall -y onnxruntime onnxruntime-gpu && pip install"):
+        open_engine(fusion_graph, device="cuda")
+
+
+def test_an_emptied_onnxruntime_is_named(fusion_graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from shortcast.runtime.engines import onnxruntime as backend
+
+    monkeypatch.setattr(backend, "ort", SimpleNamespace())
+    with pytest.raises(EngineError, match=r"empty shell.*--force-reinstall"):
+        open_engine(fusion_graph)
+    assert "empty shell" in backend.usable_devices()["cpu"]

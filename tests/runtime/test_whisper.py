@@ -1,12 +1,16 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import ctranslate2
 import numpy as np
 import pytest
 
 from shortcast.errors import WeightsError
+from shortcast.runtime.bundle import Bundle
 from shortcast.runtime.contract import Contract, SoundContract
+from shortcast.runtime.tolerances import wider_compute_type
 from shortcast.runtime.whisper import SoundEncoder, WhisperWeights, find_whisper, resolve_whisper
 
 SOUND = SoundContract()
@@ -123,3 +127,45 @@ def test_a_model_that_is_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_the_pinned_weights_are_the_ones_that_were_tried(weights: WhisperWeights) -> None:
     assert weights.sha256() == "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
     assert Contract().sound.whisper == "tiny.en"
+
+
+def test_a_type_the_device_lacks_is_an_error_and_never_another_type(weights: WhisperWeights) -> None:
+    if "float16" in ctranslate2.get_supported_compute_types("cpu"):
+        pytest.skip("this CPU computes in float16")
+    with pytest.raises(WeightsError, match=r"cpu can't compute Whisper in float16.*--whisper-compute.*shortcast verify"):
+        SoundEncoder(weights, replace(SOUND, compute_type="float16"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "taken", "fits"),
+    [
+        ("float16", "float16", True),
+        ("int8", "int8_float32", True),
+        ("int8", "int8_float16", False),
+        ("float16", "float32", False),
+        ("int8_float16", "int8_float32", False),
+    ],
+)
+def test_what_ctranslate2_takes_for_the_type_asked_for(
+    weights: WhisperWeights, monkeypatch: pytest.MonkeyPatch, asked: str, taken: str, fits: bool
+) -> None:
+    monkeypatch.setattr(ctranslate2.models, "Whisper", lambda *_, **__: SimpleNamespace(compute_type=taken))
+    contract = replace(SOUND, compute_type=asked)
+    if fits:
+        SoundEncoder(weights, contract, device="cuda")
+        return
+    with pytest.raises(WeightsError, match=rf"would compute in {taken} on this cuda where {asked} was asked for"):
+        SoundEncoder(weights, contract, device="cuda")
+
+
+def test_hearing_in_another_type_changes_the_contract_and_widens_the_proof(demo: Path) -> None:
+    bundle = Bundle.open(demo)
+    assert bundle.hearing_in(None).sound_contract == bundle.sound_contract
+    other = bundle.hearing_in("float16")
+    assert other.sound_contract.compute_type == "float16"
+    assert other.sound_contract.whisper_sha256 == bundle.sound_contract.whisper_sha256
+    assert [wider_compute_type(*pair) for pair in (("float32", "float16"), ("float16", "float32"), ("int8", "float16"))] == [
+        "float16",
+        "float16",
+        "int8",
+    ]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shortcast.export.trt_log import build_log, readable
+from shortcast.runtime.engines.tensorrt_log import build_log, readable
 
 NO_DRIVER = "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (cudaError 35: CUDA driver version is insufficient)"
 
