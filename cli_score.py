@@ -31,6 +31,13 @@ class Format(str, Enum):
     parquet = "parquet"
 
 
+class Decode(str, Enum):
+    """How pictures are decoded."""
+
+    exact = "exact"
+    fast = "fast"
+
+
 @score_app.command(
     epilog="Examples:\n\n  shortcast score clip.mp4 --every-chunk\n\n  shortcast score *.mp4 --format jsonl > scores.jsonl\n\n"
     "  cat clip.webm | shortcast score - --bundle my.shortcast\n\n  shortcast score clip.mp4 --transcript\n\n"
@@ -68,6 +75,13 @@ def score(
     transcript: Annotated[bool, typer.Option("--transcript", help="Add the words that are spoken.")] = False,
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Use the pictures.")] = True,
     sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Use the sound; without it no Whisper weights are needed.")] = True,
+    decode: Annotated[
+        Decode, typer.Option("--decode", help="`fast` skips the loop filter and some pictures: cheaper, and scores move a little.")
+    ] = Decode.exact,
+    decode_budget: Annotated[
+        float,
+        typer.Option(min=0.01, help="Stop reading a clip whose decoding takes more seconds for each of its own, after a free minute."),
+    ] = 30.0,
     whisper: WhisperOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads for one engine call.", show_default="the CPU quota / jobs")] = None,
     require_signed_by: SignerOption = None,
@@ -93,8 +107,10 @@ def score(
         transcribe=transcript,
     )
     in_turn = as_table or (every_chunk and target is None) if ordered is None else ordered
-    plan = Plan(open_scorer, ReadOptions(use_pictures=pictures, use_sound=sound), jobs, threads, every_chunk, in_turn)
+    options = ReadOptions(use_pictures=pictures, use_sound=sound, decode=decode.value, decode_budget=decode_budget)
+    plan = Plan(open_scorer, options, jobs, threads, every_chunk, in_turn)
     left_out = {"no pictures": not pictures, "no sound": not sound, "transcript": transcript, "every chunk": every_chunk}
+    left_out["decoded fast"] = decode is Decode.fast
     settings = [precision.value, *(name for name, applies in left_out.items() if applies)]
     key = RowsKey(f"{opened.manifest.id[:16]}, {', '.join(settings)}", opened.manifest.target.classes)
     if target:

@@ -17,7 +17,7 @@ from av.stream import Disposition
 
 from ..errors import MediaError
 from .pictures import UPRIGHT, display_size
-from .sources import FOREIGN, Place, ReadOptions, Source, find_source, open_container, said
+from .sources import FOREIGN, FREE_DECODE_S, Place, ReadOptions, Source, find_source, open_container, said
 from .streams import PICTURES_GONE_S, SOUND_GONE_S, Event, Picture, PictureStream, Sound, SoundStream
 from .timeline import Timeline
 
@@ -46,10 +46,12 @@ class MediaInfo:
 class Media:
     """An open source; `open_media` makes it. Iterate `events()` once, then close; `with` does the latter."""
 
-    def __init__(self, container: InputContainer, place: Place, options: ReadOptions) -> None:
+    def __init__(self, container: InputContainer, place: Place, options: ReadOptions, *, fps: float | None = None) -> None:
         self.name = place.name
         self.truncated = False
-        """Demuxing failed, a stream was given up, or `max_seconds` was reached."""
+        """Demuxing failed, a stream was given up, or `max_seconds` or the decode budget was reached."""
+        self.over_budget = False
+        """Decoding was stopped because it took longer than `decode_budget` allows."""
         self._container = container
         self._place = place
         self._options = options
@@ -63,7 +65,7 @@ class Media:
         if video is not None and video.width * video.height > options.max_pixels:
             raise MediaError(f"{self.name} has pictures of {video.width}x{video.height}, over the limit of {options.max_pixels} pixels")
         timeline = Timeline([float(s.start_time * s.time_base) for s in streams if s.start_time is not None])
-        self._pictures = PictureStream(video, timeline=timeline, options=options) if video is not None else None
+        self._pictures = PictureStream(video, timeline=timeline, options=options, fps=fps) if video is not None else None
         self._sound = SoundStream(audio, timeline=timeline, options=options) if audio is not None else None
         self._decoders = [side.decoder for side in (self._pictures, self._sound) if side]
         self._codecs = tuple(s.codec_context.codec.canonical_name if s is not None else None for s in (video, audio))
@@ -151,10 +153,20 @@ class Media:
                 yield from self._sound_events(self._sound, packet)
             if not any(decoder.usable for decoder in self._decoders):
                 break
+            if self._spent_budget():
+                self.truncated = self.over_budget = True
+                return
         self.truncated = self.truncated or any(decoder.given_up for decoder in self._decoders)
         for side in (self._pictures, self._sound):
             if side:
                 yield from side.drain()
+
+    def _spent_budget(self) -> bool:
+        """True once decoding has taken more than is allowed for the media decoded so far. Waiting for a source is no decoding."""
+        budget = self._options.decode_budget
+        if budget is None or (spent_s := sum(decoder.spent_s for decoder in self._decoders)) <= FREE_DECODE_S:
+            return False
+        return spent_s > FREE_DECODE_S + budget * max(side.end_s for side in (self._pictures, self._sound) if side)
 
     def _picture_events(self, pictures: PictureStream, packet: Any) -> Iterator[Event]:
         self._pictures_gone = False
@@ -195,6 +207,8 @@ class Media:
         if self._place.is_encrypted():
             return MediaError(f"{self.name} is encrypted, and there is no key for it")
         codecs = " and ".join(codec for codec in self._codecs if codec)
+        if self.over_budget:
+            return MediaError(f"{self.name}: decoding ({codecs}) went over its budget before anything came out")
         if self.lost_packets:
             failed = "1 packet" if self.lost_packets == 1 else f"{self.lost_packets} packets"
             return MediaError(f"{self.name}: nothing in it decodes ({codecs}, {failed} failed)")
@@ -203,13 +217,15 @@ class Media:
         return MediaError(f"{self.name} ends after its header: it declares {codecs} but holds no media")
 
 
-def open_media(source: Source, *, options: ReadOptions | None = None) -> Media:
+def open_media(source: Source, *, options: ReadOptions | None = None, fps: float | None = None) -> Media:
     """Opens a source and chooses its streams; nothing is decoded yet.
 
     Args:
         source: a path, a URL, `-` for standard input, or an object with `read`. An MP4 whose index comes last is copied to a
             temporary file first if it cannot be seeked.
         options: limits and choices.
+        fps: pictures a second that will be looked at: those that fill no slot of this grid, and that no other picture is built on, need
+            not be decoded. None: every picture is wanted.
 
     Raises:
         MediaError: it cannot be opened, holds no usable stream, or exceeds `max_pixels`. The message is one sentence.
@@ -219,7 +235,7 @@ def open_media(source: Source, *, options: ReadOptions | None = None) -> Media:
     try:
         container = open_container(place, options)
         try:
-            return Media(container, place, options)
+            return Media(container, place, options, fps=fps)
         except BaseException:
             container.close()
             raise

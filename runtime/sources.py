@@ -25,6 +25,7 @@ import av
 from av.container import InputContainer
 
 from ..errors import MediaError
+from .skips import DecodeMode
 
 
 class Readable(Protocol):
@@ -54,9 +55,17 @@ class ReadOptions:
     """Media beyond this is not read, and the stream says it is truncated."""
     max_consecutive_errors: int = 50
     """Packets in a row that may fail before a stream is given up."""
+    decode: DecodeMode = "exact"
+    """`fast` trades fidelity for time, see `skips`; what it does to scores is in docs/decode.md."""
+    decode_budget: float | None = 30.0
+    """Wall seconds of decoding for each second of media, after a minute that is free; media beyond is not read, and the stream says it is
+    truncated. None: no limit."""
     use_pictures: bool = True
     use_sound: bool = True
 
+
+FREE_DECODE_S = 60.0
+"""Wall seconds of decoding that no `decode_budget` takes away."""
 
 LOCAL_PROTOCOLS = "file,crypto,data"
 URL_PROTOCOLS = "http,https,httpproxy,tls,tcp,udp,rtp,rtsp,rtmp,rtmps,srt,crypto,data"
