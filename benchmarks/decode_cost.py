@@ -6,8 +6,8 @@
 Without `--clip` two clips of 30 s are made once and kept in the user's cache folder: 1080x1920 at 6 Mb/s and 576x1024 at 1.5 Mb/s, 30
 pictures a second, H.264 High with three B-frames, AAC; their pictures are `--footage` looped, scaled up and made noisy, as a phone's are.
 Four processes take turns in an order shuffled in every round, after one round that is thrown away: (ffmpeg) `ffmpeg -vf fps=8,scale=96:160
--f null -` with its sound to 16 kHz mono, (exact) `shortcast score`, (fast) `shortcast score --decode fast`, (decode) the runtime's own decoder
-alone. Core-seconds are user and system time of the process as `wait4` counts them; ratios are medians over rounds. All samples are kept.
+-f null -` with its sound to 16 kHz mono, (exact) `shortcast score`, (fast) `shortcast score --decode fast`, (decode) the runtime's own
+decoder alone. Core-seconds are user and system time of the process as `wait4` counts them; ratios are medians over rounds. All samples are kept.
 """
 
 from __future__ import annotations
@@ -157,9 +157,8 @@ def main() -> None:
             rows = [sample for sample in result.samples if (sample.clip, sample.variant) == (clip.name, variant)]
             core_s, wall_s = median(row.core_s for row in rows), median(row.wall_s for row in rows)
             core, wall = (result.ratio(clip.name, variant, field) for field in ("core_s", "wall_s"))
-            print(
-                f"{variant:<8} {core_s:7.2f} core-s ({core:.2f} x)  {wall_s:7.2f} s wall ({wall:.2f} x)  {'' if rows[0].z is None else f'z {rows[0].z:.4f}'}"
-            )
+            scored = "" if rows[0].z is None else f"z {rows[0].z:.4f}"
+            print(f"{variant:<8} {core_s:7.2f} core-s ({core:.2f} x)  {wall_s:7.2f} s wall ({wall:.2f} x)  {scored}")
     if arguments.output:
         arguments.output.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
 
