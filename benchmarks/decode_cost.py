@@ -5,9 +5,10 @@
 
 Without `--clip` two clips of 30 s are made once and kept in the user's cache folder: 1080x1920 at 6 Mb/s and 576x1024 at 1.5 Mb/s, 30
 pictures a second, H.264 High with three B-frames, AAC; their pictures are `--footage` looped, scaled up and made noisy, as a phone's are.
-Four processes take turns in an order shuffled in every round, after one round that is thrown away: (ffmpeg) `ffmpeg -vf fps=8,scale=96:160
--f null -` with its sound to 16 kHz mono, (exact) `shortcast score`, (fast) `shortcast score --decode fast`, (decode) the runtime's own
-decoder alone. Core-seconds are user and system time of the process as `wait4` counts them; ratios are medians over rounds. All samples are kept.
+Four processes take turns in an order shuffled in every round, after one round that is thrown away: (ffmpeg) `ffmpeg -vf
+fps=8,scale=96:160 -f null -` with its sound to 16 kHz mono, (exact) `shortcast score`, (fast) `shortcast score --decode fast`,
+(decode) the runtime's own decoder alone. Core-seconds are user and system time of the process as `wait4` counts them; ratios are medians
+over rounds. All samples are kept.
 """
 
 from __future__ import annotations
