@@ -2,8 +2,8 @@
 
     python -m shortcast.benchmarks.decode_shift FOLDER -o decode-shift.json
 
-Every video below the folder is scored twice with the demo bundle, exactly and fast. A table by codec gives the mean and largest shift of the
-standardised score, clips whose class changed, and slots of the picture grid that exact decoding fills and fast decoding does not.
+Every video below the folder is scored twice with the demo bundle, exactly and fast. A table by codec gives the mean and largest shift of
+the standardised score, clips whose class changed, and slots of the picture grid that exact decoding fills and fast decoding does not.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from pathlib import Path
 from shutil import copytree
 
+import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
@@ -42,8 +43,8 @@ def test_other_weights_are_refused_by_the_golden_data(demo: Bundle, monkeypatch:
     copytree(demo.path / "onnx", folder)
     model = onnx.load(folder / "fusion.fp32.onnx")
     bias = next(tensor for tensor in model.graph.initializer if tensor.name == "gate.bias")
-    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + [3.0, 0.0, 0.0], bias.name))
-    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias).astype("float32"), bias.name))
+    moved = numpy_helper.to_array(bias) + np.array([3, 0, 0], np.float32)
+    bias.CopyFrom(numpy_helper.from_array(moved, bias.name))
     onnx.save(model, folder / "fusion.fp32.onnx")
     monkeypatch.setattr(Bundle, "graph", lambda self, name, *, precision: folder / f"{name}.{precision}.onnx")
     assert rebuild_fusion(demo).gate.bias is not None
