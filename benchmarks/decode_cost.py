@@ -74,7 +74,7 @@ class DecodeCost:
 
     def ratio(self, clip: str, variant: str, field: str) -> float:
         """Median over the rounds of a variant's cost / ffmpeg's in the same round."""
-        costs = {(s.variant, s.round): getattr(s, field) for s in self.samples if s.clip == clip}
+        costs: dict[tuple[str, int], float] = {(s.variant, s.round): getattr(s, field) for s in self.samples if s.clip == clip}
         return median(cost / costs["ffmpeg", turn] for (name, turn), cost in costs.items() if name == variant)
 
 
