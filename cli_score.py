@@ -66,6 +66,13 @@ class Format(str, Enum):
     parquet = "parquet"
 
 
+class Decode(str, Enum):
+    """How pictures are decoded."""
+
+    exact = "exact"
+    fast = "fast"
+
+
 @score_app.command(
     cls=PlainCommand,
     epilog="Examples:\n\n  shortcast score clip.mp4 --every-chunk\n\n  shortcast score *.mp4 --format jsonl > scores.jsonl\n\n"
@@ -124,6 +131,13 @@ def score(
     transcript: Annotated[bool, typer.Option("--transcript", help="Add the words that are spoken.")] = False,
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Use the pictures.")] = True,
     sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Use the sound; without it no Whisper weights are needed.")] = True,
+    decode: Annotated[
+        Decode, typer.Option("--decode", help="`fast` skips the loop filter and some pictures: cheaper, and scores move a little.")
+    ] = Decode.exact,
+    decode_budget: Annotated[
+        float,
+        typer.Option(min=0.01, help="Stop reading a clip whose decoding takes more seconds for each of its own, after a free minute."),
+    ] = 30.0,
     whisper: WhisperOption = None,
     whisper_compute: WhisperComputeOption = None,
     hwaccel: Annotated[
@@ -212,6 +226,8 @@ def score(
     options = ReadOptions(
         use_pictures=pictures,
         use_sound=sound,
+        decode=decode.value,
+        decode_budget=decode_budget,
         hwaccel=hwaccel.value if hwaccel else None,
         when_full="drop-oldest" if policy is Policy.drop_oldest else "wait" if policy else None,
         reconnect=reconnect,
@@ -222,6 +238,7 @@ def score(
     )
     plan = Plan(open_scorer, options, jobs, threads, every_chunk, in_turn, until)
     left_out = {"no pictures": not pictures, "no sound": not sound, "transcript": transcript, "every chunk": every_chunk}
+    left_out["decoded fast"] = decode is Decode.fast
     left_out[f"first {max_seconds} s"] = max_seconds is not None
     left_out[f"whisper in {whisper_compute.value if whisper_compute else None}"] = whisper_compute is not None
     settings = [precision.value, *(name for name, applies in left_out.items() if applies), *([str(until)] if until else [])]

@@ -271,6 +271,11 @@ class ChunkStream:
         return self._media.lost_packets + self._pictures.failed + self._sound.late
 
     @property
+    def over_budget(self) -> bool:
+        """True where decoding was stopped because it took longer than `decode_budget` allows."""
+        return self._media.over_budget
+
+    @property
     def truncated(self) -> bool:
         """True where reading stopped early, or (after the end) where the container declares over 0.5 s and 5 % more than decoded.
 
@@ -411,7 +416,7 @@ def read_chunks(source: Source, contract: Contract, *, options: ReadOptions | No
         MediaError: the source cannot be opened or nothing in it decodes. One sentence that names the source.
     """
     started = perf_counter()
-    media = open_lasting(source, options=options)
+    media = open_lasting(source, options=options, fps=float(contract.picture.fps))
     try:
         return ChunkStream(media, contract, opening_s=perf_counter() - started)
     except BaseException:

@@ -32,7 +32,7 @@ _SAME_PICTURE_S = 0.0005
 class LastingMedia:
     """A source that is opened again when it breaks off. Where `Media` can be read, so can this."""
 
-    def __init__(self, media: Media, source: Source, options: ReadOptions, *, tries: int) -> None:
+    def __init__(self, media: Media, source: Source, options: ReadOptions, *, tries: int, fps: float | None = None) -> None:
         """Takes over an open source.
 
         Args:
@@ -40,6 +40,7 @@ class LastingMedia:
             source: what to open again.
             options: how to read it.
             tries: how often in a row it is opened in vain before it has ended.
+            fps: see `open_media`.
         """
         self.name = media.name
         self.live = media.live
@@ -50,7 +51,7 @@ class LastingMedia:
         """Seconds of media missed between connections."""
         self.interruption = ""
         self.pixel_aspect: Fraction = media.pixel_aspect
-        self._source, self._options, self._tries = source, options, tries
+        self._source, self._options, self._tries, self._fps = source, options, tries, fps
         self._media = media
         self._lost_before = 0
         self._failed = 0
@@ -71,6 +72,11 @@ class LastingMedia:
     def lost_packets(self) -> int:
         """Packets that did not decode so far, of all connections."""
         return self._lost_before + self._media.lost_packets
+
+    @property
+    def over_budget(self) -> bool:
+        """See `Media.over_budget`."""
+        return self._media.over_budget
 
     @property
     def awaits_pictures(self) -> bool:
@@ -150,7 +156,7 @@ class LastingMedia:
             if self._stop.wait(pause_s):
                 return False
             try:
-                media = open_media(self._source, options=self._options, timeline=self._media.timeline)
+                media = open_media(self._source, options=self._options, timeline=self._media.timeline, fps=self._fps)
             except MediaError as error:
                 if is_refused(error, missing_counts=self._failed >= MOST_MISSING):
                     self._tell(f"{error}; not tried again")
@@ -231,15 +237,15 @@ def _pause_s(failed: int) -> float:
     return float(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (failed - 1)) * random.uniform(0.5, 1.0))
 
 
-def open_lasting(source: Source, *, options: ReadOptions | None = None) -> Media | LastingMedia:
+def open_lasting(source: Source, *, options: ReadOptions | None = None, fps: float | None = None) -> Media | LastingMedia:
     """Opens a source, and once more whenever it breaks off, where that is asked for or usual: of URLs and devices.
 
     Raises:
         MediaError: it does not open; the first time is not tried again.
     """
     options = options or ReadOptions()
-    media = open_media(source, options=options)
+    media = open_media(source, options=options, fps=fps)
     usual = DEFAULT_RECONNECTS if media.kind == "stream" else 0
     tries = usual if options.reconnect is None else options.reconnect
     can_be_opened_again = media.kind == "device" or (isinstance(source, str) and "://" in source)
-    return LastingMedia(media, source, options, tries=tries) if tries and can_be_opened_again else media
+    return LastingMedia(media, source, options, tries=tries, fps=fps) if tries and can_be_opened_again else media

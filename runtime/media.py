@@ -18,7 +18,7 @@ from av.stream import Disposition
 
 from ..errors import MediaError
 from .pictures import UPRIGHT, display_size
-from .sources import FOREIGN, Place, ReadOptions, Source, find_source, kind_of, open_container, said
+from .sources import FOREIGN, FREE_DECODE_S, Place, ReadOptions, Source, find_source, kind_of, open_container, said
 from .streams import PICTURES_GONE_S, SOUND_GONE_S, Event, Picture, PictureStream, Sound, SoundStream
 from .timeline import Timeline
 
@@ -50,13 +50,17 @@ class MediaInfo:
 class Media:
     """An open source; `open_media` makes it. Iterate `events()` once, then close; `with` does the latter."""
 
-    def __init__(self, container: InputContainer, place: Place, options: ReadOptions, timeline: Timeline | None = None) -> None:
+    def __init__(
+        self, container: InputContainer, place: Place, options: ReadOptions, *, timeline: Timeline | None = None, fps: float | None = None
+    ) -> None:
         self.name = place.name
         self.kind = kind_of(container, place)
         self.truncated = False
-        """Demuxing failed, a stream was given up, or `max_seconds` was reached."""
+        """Demuxing failed, a stream was given up, or `max_seconds` or the decode budget was reached."""
         self.limited = False
         """`max_seconds` was reached."""
+        self.over_budget = False
+        """Decoding was stopped because it took longer than `decode_budget` allows."""
         self.failure: BaseException | None = None
         """Why demuxing ended before the end."""
         self.reconnects = 0
@@ -80,7 +84,7 @@ class Media:
             raise MediaError(f"{self.name} has pictures of {video.width}x{video.height}, over the limit of {options.max_pixels} pixels")
         starts = [float(s.start_time * s.time_base) for s in streams if s.start_time is not None]
         self.timeline = timeline = Timeline(starts) if timeline is None else timeline
-        self._pictures = PictureStream(video, timeline=timeline, options=options, prompt=self.live) if video is not None else None
+        self._pictures = PictureStream(video, timeline=timeline, options=options, prompt=self.live, fps=fps) if video is not None else None
         self._sound = SoundStream(audio, timeline=timeline, options=options) if audio is not None else None
         self._decoders = [side.decoder for side in (self._pictures, self._sound) if side]
         self._codecs = tuple(s.codec_context.codec.canonical_name if s is not None else None for s in (video, audio))
@@ -177,10 +181,20 @@ class Media:
                 yield from self._sound_events(self._sound, packet)
             if not any(decoder.usable for decoder in self._decoders):
                 break
+            if self._spent_budget():
+                self.truncated = self.over_budget = True
+                return
         self.truncated = self.truncated or any(decoder.given_up for decoder in self._decoders)
         for side in (self._pictures, self._sound):
             if side:
                 yield from side.drain()
+
+    def _spent_budget(self) -> bool:
+        """True once decoding has taken more than is allowed for the media decoded so far. Waiting for a source is no decoding."""
+        budget = self._options.decode_budget
+        if budget is None or (spent_s := sum(decoder.spent_s for decoder in self._decoders)) <= FREE_DECODE_S:
+            return False
+        return spent_s > FREE_DECODE_S + budget * max(side.end_s for side in (self._pictures, self._sound) if side)
 
     def _picture_events(self, pictures: PictureStream, packet: Any) -> Iterator[Event]:
         self._pictures_gone = False
@@ -230,6 +244,8 @@ class Media:
         if self._place.is_encrypted():
             return MediaError(f"{self.name} is encrypted, and there is no key for it")
         codecs = " and ".join(codec for codec in self._codecs if codec)
+        if self.over_budget:
+            return MediaError(f"{self.name}: decoding ({codecs}) went over its budget before anything came out")
         if self.lost_packets:
             failed = "1 packet" if self.lost_packets == 1 else f"{self.lost_packets} packets"
             return MediaError(f"{self.name}: nothing in it decodes ({codecs}, {failed} failed)")
@@ -238,7 +254,7 @@ class Media:
         return MediaError(f"{self.name} ends after its header: it declares {codecs} but holds no media")
 
 
-def open_media(source: Source, *, options: ReadOptions | None = None, timeline: Timeline | None = None) -> Media:
+def open_media(source: Source, *, options: ReadOptions | None = None, timeline: Timeline | None = None, fps: float | None = None) -> Media:
     """Opens a source and chooses its streams; nothing is decoded yet.
 
     Args:
@@ -246,6 +262,8 @@ def open_media(source: Source, *, options: ReadOptions | None = None, timeline: 
             temporary file first if it cannot be seeked.
         options: limits and choices.
         timeline: a clock that goes on; None begins one.
+        fps: pictures a second that will be looked at: those that fill no slot of this grid, and that no other picture is built on, need
+            not be decoded. None: every picture is wanted.
 
     Raises:
         MediaError: it cannot be opened, holds no usable stream, or exceeds `max_pixels`. The message is one sentence.
@@ -255,7 +273,7 @@ def open_media(source: Source, *, options: ReadOptions | None = None, timeline: 
     try:
         container = open_container(place, options)
         try:
-            return Media(container, place, options, timeline)
+            return Media(container, place, options, timeline=timeline, fps=fps)
         except BaseException:
             container.close()
             raise

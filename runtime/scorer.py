@@ -441,12 +441,14 @@ def _notes(chunks: ChunkStream, chunk: Chunk, options: ReadOptions) -> tuple[str
         (not options.use_sound, "sound left out on request"),
         (options.use_pictures and not info.has_video, "no pictures: scored from sound alone"),
         (options.use_sound and not info.has_audio, "no sound: scored from pictures alone"),
+        (options.decode == "fast" and info.has_video, "decoded fast: a score may differ a little from that of exact decoding"),
     ]
     if chunk.final:
         notes += _ending(chunks)
         declared = "" if info.declared_s is None else f" of the {info.declared_s:.1f} s the container declares"
         notes += [
             (chunks.lost_packets > 0, f"packets that did not decode: {chunks.lost_packets}"),
+            (chunks.over_budget, f"decoding took over {options.decode_budget} s for a second of media, and was stopped"),
             (chunks.truncated and not chunks.live, f"truncated: {chunks.decoded_s:.1f} s decoded{declared}"),
             (chunk.epoch > 0, f"jumps of the clock: {chunk.epoch}"),
         ]

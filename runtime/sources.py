@@ -30,6 +30,7 @@ from ..errors import MediaError
 from .ahead import WhenFull
 from .devices import Device, device_at, parse_device
 from .pipes import PipeReader, pipe_descriptor
+from .skips import DecodeMode
 
 
 class Readable(Protocol):
@@ -60,6 +61,11 @@ class ReadOptions:
     """Media beyond this is not read, and the stream says so. None is 3 hours of a file, and no limit for a live source."""
     max_consecutive_errors: int = 50
     """Packets in a row that may fail before a stream is given up."""
+    decode: DecodeMode = "exact"
+    """`fast` trades fidelity for time, see `skips`; what it does to scores is in docs/decode.md."""
+    decode_budget: float | None = 30.0
+    """Wall seconds of decoding for each second of media, after a minute that is free; media beyond is not read, and the stream says it is
+    truncated. None: no limit."""
     use_pictures: bool = True
     use_sound: bool = True
     when_full: WhenFull | None = None
@@ -79,6 +85,8 @@ class ReadOptions:
 
 DEFAULT_RECONNECTS = 8
 """With the pauses between them about a minute and a half: a camera that starts again takes one."""
+FREE_DECODE_S = 60.0
+"""Wall seconds of decoding that no `decode_budget` takes away."""
 
 Kind: TypeAlias = Literal["file", "pipe", "http", "stream", "device"]
 """What a source is to whoever waits for it: all there (file), as fast as it is read (pipe), or with a clock of its own (stream, device).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, TypeAlias
 
 import av
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from .contract import SAMPLE_RATE_HZ
 from .pictures import UPRIGHT, orientation_of, sane_pixel_aspect
+from .skips import SkipPlan
 from .sources import ReadOptions
 from .timeline import FORWARD_JUMP_S, MAX_PICTURE_S, Timeline
 
@@ -62,6 +64,10 @@ MAX_GROUP_PACKETS = 600
 MAX_GROUP_BYTES = 32 << 20
 
 
+_FAST = {"skip_loop_filter": "all"}
+"""The deblocking filter left out, which every picture built on such pictures sees; decoders without the option ignore it."""
+
+
 class _Decoder:
     """One stream's decoder. Packets that fail are counted and skipped; too many in a row and the stream is given up."""
 
@@ -71,6 +77,8 @@ class _Decoder:
         self.lost = 0
         self.given_up = False
         self.drained = False
+        self.spent_s = 0.0
+        """Wall seconds in the codec."""
         self._codec = stream.codec_context
         self._time_base = float(stream.time_base)
         self._max_errors = max_errors
@@ -79,6 +87,7 @@ class _Decoder:
         self._group_bytes = 0
         self._last_pts: int | None = None
         self._repeated_until: int | None = None
+        self._leaves_out = False
 
     @property
     def usable(self) -> bool:
@@ -103,12 +112,19 @@ class _Decoder:
         self._remember(packet)
         return frames
 
+    def leave_out(self, disposable: bool) -> None:
+        """Whether the next packet's picture is left out if no other is built on it."""
+        if disposable != self._leaves_out:
+            self._codec.skip_frame = "NONREF" if disposable else "DEFAULT"
+            self._leaves_out = disposable
+
     def drain(self) -> list[Any]:
         """The frames the decoder still holds. Decoding can go on afterwards."""
         self.drained = True
         return [] if self.given_up else self._fresh(self._attempt(None))
 
     def _attempt(self, packet: Any) -> list[Any]:
+        started = perf_counter()
         try:
             frames: list[Any] = self._codec.decode(packet)
         except (av.FFmpegError, ValueError):
@@ -116,6 +132,8 @@ class _Decoder:
             self._failures += 1
             self.given_up = self._failures > self._max_errors
             return []
+        finally:
+            self.spent_s += perf_counter() - started
         self._failures = 0
         return frames
 
@@ -127,6 +145,7 @@ class _Decoder:
         self._group_bytes += packet.size
 
     def _resume(self) -> None:
+        self.leave_out(False)
         self._codec.flush_buffers()
         self.drained = False
         self._repeated_until = self._last_pts
@@ -212,7 +231,7 @@ def _cleaned(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray
 class PictureStream:
     """The video stream that is used: packets in, pictures on the clock out."""
 
-    def __init__(self, stream: Any, *, timeline: Timeline, options: ReadOptions, prompt: bool = False) -> None:
+    def __init__(self, stream: Any, *, timeline: Timeline, options: ReadOptions, prompt: bool = False, fps: float | None = None) -> None:
         """Prepares the decoder; `prompt` has every picture come out as soon as it can."""
         self.decoder = _Decoder(stream, max_errors=options.max_consecutive_errors)
         self.count = 0
@@ -229,7 +248,8 @@ class PictureStream:
         # Threads that each take a frame hold back as many pictures as there are threads; those that share one hold back none.
         codec.thread_type = "SLICE" if prompt else "AUTO"
         codec.thread_count = options.decode_threads
-        codec.options = {"max_pixels": str(options.max_pixels)}
+        codec.options = {"max_pixels": str(options.max_pixels), **(_FAST if options.decode == "fast" else {})}
+        self._skips = SkipPlan(codec, fps=fps, mode=options.decode) if fps else None
 
     def step_s(self, packet: Any) -> float:
         """How far this packet was sent after the one before it; 0 across a jump of the clock.
@@ -243,7 +263,20 @@ class PictureStream:
         return step_s if 0 < step_s <= FORWARD_JUMP_S else 0.0
 
     def accept(self, packet: Any) -> Iterator[Picture]:
+        if self._skips:
+            resuming = self.decoder.drained
+            leave_out = self._skips.leaves_out(packet, self._clock_s(packet), self._track.end)
+            self.decoder.leave_out(leave_out and not resuming)
         return self._placed(self.decoder.decode(packet))
+
+    def _clock_s(self, packet: Any) -> float | None:
+        """Where a packet's picture will be on the clock, if nothing jumps; None before the first picture."""
+        return self._timeline.foresee(self._track, self.decoder.seconds(packet.pts)) if self.count else None
+
+    @property
+    def end_s(self) -> float:
+        """Where the latest picture ends."""
+        return self._track.end
 
     def drain(self) -> Iterator[Picture]:
         return self._placed(self.decoder.drain())

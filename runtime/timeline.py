@@ -79,6 +79,12 @@ class Timeline:
         track.end = track.start + duration_s
         return track.start
 
+    def foresee(self, track: Track, pts_s: float | None) -> float | None:
+        """Where a unit with this timestamp will start, if the clock does not jump; None where that cannot be told yet."""
+        if pts_s is None or self._origin is None or track.shift is None:
+            return None
+        return pts_s - self._origin + track.shift
+
     def _settle(self, track: Track, pts_s: float) -> float:
         if self._origin is None:
             self._origin = min([pts_s, *(s for s in self._starts if pts_s - SAME_CLOCK_S <= s <= pts_s)])
