@@ -6,14 +6,14 @@ engine waits for both. `ThreadPlan` says how many threads each has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from ..errors import EngineError
 from .ahead import Ahead, WhenFull
 from .bundle import GRAPHS, WHISPER, Bundle
 from .chunks import Chunk, ChunkStream, read_chunks
-from .engines import Tensors, open_engine
+from .engines import Engine, Tensors, open_engine
 from .history import History, fusion_feeds
 from .media import ReadOptions, Source
 from .score import Latency, Score
@@ -30,7 +30,23 @@ from .threads import ThreadPlan
 
 if TYPE_CHECKING:
     from .transcript import Transcriber, Transcription
-    from .whisper import SoundEncoder, WhisperWeights
+    from .whisper import WhisperWeights
+
+
+class Hearing(Protocol):
+    """What turns the sound of a chunk into one vector, as `SoundEncoder` does."""
+
+    def embed(self, samples: NDArray[np.float32], sample_mask: NDArray[np.bool_]) -> NDArray[np.float32] | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a scorer computes with, where it isn't to open its own: PyTorch beside ONNX Runtime, another Whisper, a fake."""
+
+    visual: Engine
+    fusion: Engine
+    open_sound: Callable[[], Hearing]
+    """Called once, when a clip first has sound."""
 
 
 @dataclass(slots=True)
@@ -91,25 +107,46 @@ class Scorer:
             BundleError: the bundle has no such precision.
             EngineError: the backend or device is not available, or the graphs are not those of a shortcast bundle.
         """
-        self.bundle = bundle
         self.plan = ThreadPlan.fit(threads)
+        self.bundle = bundle
         self._device = device
         self._whisper = whisper
-        self._beside = ThreadPoolExecutor(thread_name_prefix="shortcast-beside")
-        self._sound: Future[SoundEncoder] | None = None
-        self._sound_lock = Lock()
-        self._transcriber: Transcriber | None = self._open_transcriber() if transcribe else None
-        self._visual, self._fusion = (
+        transcriber = self._open_transcriber() if transcribe else None
+        visual, fusion = (
             open_engine(bundle.graph(name, precision=precision), backend=backend, device=device, threads=self.plan.graphs)
             for name in GRAPHS
         )
+        self._assemble(Parts(visual, fusion, self._open_sound), transcriber)
+
+    @classmethod
+    def of_parts(cls, bundle: Bundle, parts: Parts, *, threads: int | None = None) -> Scorer:
+        """A scorer that computes with parts opened elsewhere; it closes the engines.
+
+        Args:
+            bundle: the opened bundle.
+            parts: its engines and what hears.
+            threads: CPUs for one stream, see `ThreadPlan`; the parts have theirs already.
+
+        Raises:
+            EngineError: the graphs are not those of a shortcast bundle.
+        """
+        scorer = cls.__new__(cls)
+        scorer.bundle, scorer.plan = bundle, ThreadPlan.fit(threads)
+        scorer._assemble(parts, None)
+        return scorer
+
+    def _assemble(self, parts: Parts, transcriber: Transcriber | None) -> None:
+        self._beside = ThreadPoolExecutor(thread_name_prefix="shortcast-beside")
+        self._sound: Future[Hearing] | None = None
+        self._sound_lock = Lock()
+        self._transcriber = transcriber
+        self._visual, self._fusion, self._opens_sound = parts.visual, parts.fusion, parts.open_sound
         self._state_specs = tuple(spec for spec in self._visual.inputs if spec.name not in ("frames", "frame_mask"))
         dims = {spec.name: spec.shape[-1] for spec in self._fusion.inputs}
         self._visual_dim, self._audio_dim = int(dims["visual"]), int(dims["audio"])
-        if self._audio_dim != bundle.contract.sound.embedding_dim:
-            raise EngineError(
-                f"the fusion graph wants {self._audio_dim} sound features, the contract {bundle.contract.sound.embedding_dim}"
-            )
+        promised = self.bundle.contract.sound.embedding_dim
+        if self._audio_dim != promised:
+            raise EngineError(f"the fusion graph wants {self._audio_dim} sound features, the contract {promised}")
 
     def stream(self, source: Source, *, options: ReadOptions | None = None, when_full: WhenFull = "wait") -> Iterator[Score]:
         """Scores a clip while it is read: one score after every chunk, the last of them the clip's.
@@ -215,17 +252,17 @@ class Scorer:
             spec.name: np.zeros([1 if isinstance(dim, str) else dim for dim in spec.shape], dtype=spec.dtype) for spec in self._state_specs
         }
 
-    def _load_sound(self) -> SoundEncoder:
+    def _load_sound(self) -> Hearing:
         """The sound encoder, loaded when a clip first needs it, or before: one without sound never waits for it."""
         return self._begin_sound().result()
 
-    def _begin_sound(self) -> Future[SoundEncoder]:
+    def _begin_sound(self) -> Future[Hearing]:
         with self._sound_lock:
             if self._sound is None:
-                self._sound = self._beside.submit(self._open_sound)
+                self._sound = self._beside.submit(self._opens_sound)
             return self._sound
 
-    def _open_sound(self) -> SoundEncoder:
+    def _open_sound(self) -> Hearing:
         from .whisper import SoundEncoder
 
         return SoundEncoder(self._weights(), self.bundle.sound_contract, device=self._device, threads=self.plan.sound)
@@ -283,7 +320,7 @@ class Scorer:
         return self.bundle.manifest.intervals.apply(low, high, chunks=chunk.index + 1, final=chunk.final)
 
 
-def _embed_sound(encoder: SoundEncoder, chunk: Chunk) -> _Embedded:
+def _embed_sound(encoder: Hearing, chunk: Chunk) -> _Embedded:
     started = perf_counter()
     embedding = encoder.embed(chunk.samples, chunk.sample_mask)
     return _Embedded(embedding, 1e3 * (perf_counter() - started))
