@@ -117,7 +117,8 @@ class _Reference:
         return log_mel(np.pad(samples, (0, wanted - samples.size)), mel_bins=self._reference.mel_bins)
 
     def encode(self, mel: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self._reference.encode(mel[None])[0]
+        encoded: NDArray[np.float32] = self._reference.encode(mel[None])[0]
+        return encoded
 
     def embed(self, samples: NDArray[np.float32], sample_mask: NDArray[np.bool_]) -> NDArray[np.float32] | None:
         valid = encoder_frame_mask(sample_mask)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from statistics import fmean, median, stdev
 
 from .results import Run, Series
@@ -138,7 +139,7 @@ def is_stable(latencies: Sequence[float], ended_s: Sequence[float] = ()) -> bool
     if not ended_s:
         return True
     ends = [0.0, *(window[-1] for window in _windows(ended_s, size))]
-    lengths = [after - before for before, after in zip(ends, ends[1:], strict=False)]
+    lengths = [after - before for before, after in pairwise(ends)]
     return _agree(lengths)
 
 
@@ -178,6 +179,6 @@ def _share_above(percent: float) -> float:
 
 
 def _log_binomial(n: int, k: int, share: float) -> float:
-    """log P[Binomial(n, share) = k]."""
+    """The logarithm of P[Binomial(n, share) = k]."""
     choose = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
     return choose + k * math.log(share) + (n - k) * math.log1p(-share)

@@ -7,7 +7,7 @@ Dimensions are read off shapes and constants. Whether all of it was understood i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -18,7 +18,7 @@ from torch import nn
 
 from ..errors import CheckpointError, EngineError, ParityError
 from ..models.convlstm import ConvLSTMEncoder, EncoderConfig
-from ..models.dual_transformer import DualTransformer, FusionConfig
+from ..models.dual_transformer import LEAST_GAP, DualTransformer, FusionConfig
 from ..runtime.bundle import Bundle
 from ..runtime.engines import Engine
 from ..runtime.golden import Golden, load_golden
@@ -26,6 +26,7 @@ from ..runtime.parity import ParityRow, compare_tensors, require_parity
 from ..runtime.tolerances import FLOAT32
 from .torch_engine import fusion_engine, visual_engine
 
+M = TypeVar("M", bound=nn.Module)
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -39,7 +40,8 @@ def modules_of(bundle: Bundle) -> tuple[ConvLSTMEncoder, DualTransformer]:
     try:
         encoder, transformer = _encoder(visual, bundle), _fusion(fusion, bundle)
     except (CheckpointError, LookupError, RuntimeError, StopIteration, ValueError) as error:
-        raise EngineError(f"PyTorch modules cannot be rebuilt from {bundle.path}: {str(error).splitlines()[0]}") from error
+        cause = (str(error) or "a node that every such graph has is not there").splitlines()[0]
+        raise EngineError(f"PyTorch modules cannot be rebuilt from {bundle.path}: {cause}") from error
     golden = load_golden(bundle.golden)
     with visual_engine(encoder) as engine, fusion_engine(transformer) as other:
         try:
@@ -76,9 +78,9 @@ def _encoder(graph: onnx.GraphProto, bundle: Bundle) -> ConvLSTMEncoder:
 def _fusion(graph: onnx.GraphProto, bundle: Bundle) -> DualTransformer:
     arrays = dict(_arrays(graph))
     arrays |= _untransposed(graph, arrays)
-    ordinal = "classify.cuts" in arrays
+    ordinal = "classify.bias" not in arrays
     if ordinal:
-        arrays["classify.latent.weight"] = _lone_product(graph, arrays)
+        arrays |= _ordinal(graph, arrays)
     cap = next(node for node in graph.node if node.op_type == "Clip" and not node.input[1])
     window = bundle.manifest.window_chunks
     config = FusionConfig(
@@ -93,19 +95,20 @@ def _fusion(graph: onnx.GraphProto, bundle: Bundle) -> DualTransformer:
         classes=bundle.manifest.target.classes,
         class_head="ordinal" if ordinal else "softmax",
         strategy={None: "pad", 1: "pool"}.get(window, "sequential"),
-        window_chunks=window if window and window > 1 else FusionConfig.window_chunks,
+        **({"window_chunks": window} if window and window > 1 else {}),
     )
     return _filled(DualTransformer(config), arrays)
 
 
-def _filled(module: nn.Module, arrays: Arrays) -> Any:
+def _filled(module: M, arrays: Arrays) -> M:
     """The module with the weights of these names, all of which must be there."""
     wanted = module.state_dict()
     missing = sorted(set(wanted) - set(arrays))
     if missing:
         raise LookupError(f"the graph has no weights called {', '.join(missing[:3])}")
     module.load_state_dict({name: torch.from_numpy(np.array(arrays[name])).reshape(tensor.shape) for name, tensor in wanted.items()})
-    return module.eval()
+    module.eval()
+    return module
 
 
 def _arrays(graph: onnx.GraphProto) -> Arrays:
@@ -125,18 +128,16 @@ def _untransposed(graph: onnx.GraphProto, arrays: Arrays) -> dict[str, NDArray[A
     return found
 
 
-def _lone_product(graph: onnx.GraphProto, arrays: Arrays) -> NDArray[Any]:
-    """The ordinal head's latent weight: the one product to a single column that no bias follows."""
-    biased = {name for node in graph.node if node.op_type == "Add" and any(i.endswith(".bias") for i in node.input) for name in node.input}
-    lone = [
-        arrays[node.input[1]]
+def _ordinal(graph: onnx.GraphProto, arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """The ordinal head: a product to a single column from which its cut points, folded into one constant, are subtracted."""
+    products = {node.output[0]: arrays[node.input[1]] for node in graph.node if node.op_type == "MatMul" and node.input[1] in arrays}
+    latent, cuts = next(
+        (products[node.input[0]], arrays[node.input[1]].astype(np.float64))
         for node in graph.node
-        if node.op_type == "MatMul" and node.input[1] in arrays and node.output[0] not in biased
-    ]
-    columns = [weight for weight in lone if weight.shape[-1] == 1]
-    if len(columns) != 1:
-        raise LookupError(f"expected one product without a bias for the ordinal head, found {len(columns)}")
-    return np.asarray(columns[0].T)
+        if node.op_type == "Sub" and node.input[0] in products and node.input[1] in arrays
+    )
+    gaps = np.log(np.expm1(np.diff(cuts) - LEAST_GAP))
+    return {"classify.latent.weight": latent.T, "classify.cuts": np.concatenate((cuts[:1], gaps)).astype(np.float32)}
 
 
 def _constant(arrays: Arrays, node: onnx.NodeProto) -> float:
