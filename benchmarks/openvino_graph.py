@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +36,7 @@ class OpenVinoEngine:
         import openvino
 
         self.inputs, self.outputs = inputs, outputs
+        self._requests = threading.local()
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
@@ -44,7 +46,6 @@ class OpenVinoEngine:
         try:
             core = openvino.Core()
             self._model: Any = core.compile_model(core.read_model(str(path)), "CPU", settings)
-            self._request: Any = self._model.create_infer_request()
         except Exception as error:  # OpenVINO raises bare RuntimeErrors and its own classes
             raise EngineError(f"OpenVINO does not take {path.name}: {_first_line(error)}") from error
 
@@ -52,14 +53,21 @@ class OpenVinoEngine:
         """Runs the graph once; see `Engine.run`."""
         check_feeds(self.inputs, feeds)
         try:
-            self._request.infer(dict(feeds), share_inputs=False)
-            return {spec.name: np.array(self._request.get_tensor(spec.name).data) for spec in self.outputs}
+            request = self._own_request()
+            request.infer(dict(feeds), share_inputs=False)
+            return {spec.name: np.array(request.get_tensor(spec.name).data) for spec in self.outputs}
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed: {_first_line(error)}") from error
 
+    def _own_request(self) -> Any:
+        """A request is busy until its answer is read: each thread has its own."""
+        if not hasattr(self._requests, "request"):
+            self._requests.request = self._model.create_infer_request()
+        return self._requests.request
+
     def close(self) -> None:
         """Frees the model; the engine can't run afterwards."""
-        del self._request, self._model
+        del self._requests, self._model
 
     def __enter__(self) -> OpenVinoEngine:
         return self

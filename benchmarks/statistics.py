@@ -86,6 +86,13 @@ def largest_tail(samples: int, percent: float) -> int:
     return max(0, tail)
 
 
+@lru_cache(maxsize=4096)
+def exceeds_by_chance(samples: int, over: int, percent: float) -> float:
+    """How probable so many samples or more are above a bound that really is the percentile."""
+    share = _share_above(percent)
+    return 1.0 - math.fsum(math.exp(_log_binomial(samples, count, share)) for count in range(over)) if over else 1.0
+
+
 @lru_cache(maxsize=64)
 def needed_samples(percent: float) -> int:
     """The fewest samples for which there's an early-stopping estimate: 11, 64, 130, 662 for the 50th, 90th, 95th and 99th percentile."""
