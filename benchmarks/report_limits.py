@@ -1,0 +1,134 @@
+"""How far engines are from what the machine could do at best: a roofline, and each engine's time over its floor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .charts import Drawn, Plot, Style, figure
+from .report_parts import case_name, data_table, digits, times_as
+from .results import Ceiling, GraphCost, Limits, Results, Row
+from .statistics import percentile, pooled
+from .summary import shown_rows
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFloor:
+    """One graph on one backend: what it took, and the least it could have taken."""
+
+    row: Row
+    cost: GraphCost
+    median_ms: float
+    compute_ms: float
+    """FLOPs over the product ceiling."""
+    move_ms: float
+    """Weights, inputs and outputs over the copy ceiling: what must be moved even were every node fused."""
+
+    @property
+    def floor_ms(self) -> float:
+        """The larger of both."""
+        return max(self.compute_ms, self.move_ms)
+
+
+def engine_floors(results: Results) -> tuple[EngineFloor, ...]:
+    """Of every engine that was timed alone and whose graph was counted."""
+    limits = results.limits
+    if limits is None:
+        return ()
+    rows = [row for row in shown_rows(results) if row.case.scope == "engine"]
+    found = (_floor(row, cost, limits) for row in rows for cost in limits.costs if _is_of(cost, row, limits))
+    return tuple(floor for floor in found if floor is not None)
+
+
+def limits(results: Results) -> str:
+    """The section of the page."""
+    if results.limits is None:
+        return "<p>Graphs were not counted and ceilings not measured.</p>"
+    floors = engine_floors(results)
+    told = (
+        "<p>FLOPs and bytes are counted from the ONNX files, for one chunk; multiply and add count as two. Ceilings were measured on this "
+        "machine in the same session. The floor is the larger of FLOPs over the product ceiling and of weights, inputs and outputs over "
+        "the copy ceiling. Weights that stay in a cache, and int8 arithmetic where the ceiling is of float32, can beat it.</p>"
+    )
+    ceilings = [(one.name, str(one.threads), f"{one.value / 1e9:.4g}", f"G{one.unit}") for one in results.limits.ceilings]
+    heads = ("ceiling", "threads", "measured", "unit")
+    tables = _floor_table(results, floors), data_table(heads, ceilings, "Ceilings"), _costs(results.limits)
+    return f"{told}{_roofline(results, floors)}{''.join(tables)}"
+
+
+def _is_of(cost: GraphCost, row: Row, limits: Limits) -> bool:
+    """A graph in the row's own precision; the float32 graph where that precision is made at run time and has no file of its own."""
+    own = {one.precision for one in limits.costs if one.graph == cost.graph}
+    return cost.precision == (row.case.precision if row.case.precision in own else "fp32")
+
+
+def _floor(row: Row, cost: GraphCost, limits: Limits) -> EngineFloor | None:
+    samples = pooled(row.runs, cost.graph)
+    product, copy = (_ceiling(limits, unit, row.case.threads) for unit in ("FLOP/s", "B/s"))
+    middle = percentile(samples, 50.0).plain
+    if middle is None or product is None or copy is None:
+        return None
+    return EngineFloor(row, cost, middle, 1e3 * cost.flops / product.value, 1e3 * (cost.weight_bytes + cost.io_bytes) / copy.value)
+
+
+def _ceiling(limits: Limits, unit: str, threads: int) -> Ceiling | None:
+    """The highest with as many threads, else with any."""
+    of_unit = [one for one in limits.ceilings if one.unit == unit]
+    fitting = [one for one in of_unit if one.threads == threads] or of_unit
+    return max(fitting, key=lambda one: one.value, default=None)
+
+
+def _roofline(results: Results, floors: tuple[EngineFloor, ...]) -> str:
+    if not floors or results.limits is None:
+        return "<p>No engine was timed alone, so there is no roofline.</p>"
+    threads = floors[0].row.case.threads
+    product, copy = (_ceiling(results.limits, unit, threads) for unit in ("FLOP/s", "B/s"))
+    if product is None or copy is None:
+        return ""
+    points = [_point(floor, place, results) for place, floor in enumerate(floors)]
+    ridge = product.value / copy.value
+    low = min([*(point.x[0] for point in points), ridge]) / 2
+    high = max([*(point.x[0] for point in points), ridge]) * 2
+    reach = np.geomspace(low, high, 60)
+    roof = Drawn(Style("ceiling", 4), reach.tolist(), np.minimum(product.value, copy.value * reach).tolist())
+    note = "Fewer FLOPs per byte on the left (bound by memory), more on the right (bound by arithmetic); nearer to the line is better."
+    plot = Plot("Roofline of one chunk", "FLOP per byte that must move", "FLOP/s", (roof, *points), x_log=True, y_log=True)
+    return f'<div class="charts">{figure(plot, note)}</div>'
+
+
+def _point(floor: EngineFloor, place: int, results: Results) -> Drawn:
+    cost = floor.cost
+    style = Style(f"{cost.graph}: {case_name(floor.row.case, results)}", (0, 1, 2, 3, 5, 6, 7)[place % 7], place)
+    intensity = cost.flops / max(1, cost.weight_bytes + cost.io_bytes)
+    return Drawn(style, [intensity], [cost.flops / (floor.median_ms / 1e3)], "points")
+
+
+def _floor_table(results: Results, floors: tuple[EngineFloor, ...]) -> str:
+    lines = [
+        (
+            case_name(floor.row.case, results),
+            floor.cost.graph,
+            digits(floor.median_ms),
+            digits(floor.compute_ms),
+            digits(floor.move_ms),
+            times_as(floor.median_ms / floor.floor_ms),
+        )
+        for floor in floors
+        if floor.floor_ms > 0
+    ]
+    heads = ("case", "graph", "median, ms", "arithmetic, ms", "memory, ms", "over its floor")
+    return data_table(heads, lines, "Each engine's time over its floor") if lines else ""
+
+
+def _costs(limits: Limits) -> str:
+    lines = [
+        (
+            f"{cost.graph} {cost.precision}",
+            f"{cost.flops / 1e6:,.4g}",
+            *(digits(size / 1e6) for size in (cost.weight_bytes, cost.activation_bytes, cost.io_bytes)),
+        )
+        for cost in limits.costs
+    ]
+    heads = ("graph", "MFLOP", "weights, MB", "activations unfused, MB", "inputs and outputs, MB")
+    return data_table(heads, lines, "What each graph must do for one chunk")
