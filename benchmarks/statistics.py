@@ -178,6 +178,6 @@ def _share_above(percent: float) -> float:
 
 
 def _log_binomial(n: int, k: int, share: float) -> float:
-    """log P[Binomial(n, share) = k]."""
+    """Log P[Binomial(n, share) = k]."""
     choose = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
     return choose + k * math.log(share) + (n - k) * math.log1p(-share)
