@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from ..training.plots import ticks
 
@@ -39,6 +39,10 @@ class Style:
     """0 to 7, of the page's own."""
     variant: int = 0
     """Dash of its lines and shape of its points."""
+
+
+Styles: TypeAlias = "dict[str, Style]"
+"""By label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class Plot:
     marks: tuple[Mark, ...] = ()
 
 
-def styles_of(labels: Iterable[str]) -> dict[str, Style]:
+def styles_of(labels: Iterable[str]) -> Styles:
     """A look for each label, in order; grey is left to reference lines."""
     usable = [colour for colour in range(COLOURS) if colour != 4]
     return {
@@ -88,7 +92,7 @@ def styles_of(labels: Iterable[str]) -> dict[str, Style]:
 
 def figure(plot: Plot, note: str = "") -> str:
     """The plot as an HTML figure with its title, its legend, and a note below it."""
-    legend = "".join(_key(drawn) for drawn in plot.drawn if drawn.style.label)
+    legend = "".join(_key(drawn) for drawn in {drawn.style.label: drawn for drawn in plot.drawn if drawn.style.label}.values())
     below = f'<p class="note">{escape(note)}</p>' if note else ""
     return f'<figure><figcaption>{escape(plot.title)}</figcaption>{svg(plot)}<ul class="legend">{legend}</ul>{below}</figure>'
 
@@ -178,7 +182,7 @@ def _label(value: float) -> str:
     for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= limit:
             return f"{value / (1e3 if unit == 'k' else limit):.3g}{unit}"
-    return f"{value:.4g}"
+    return f"{value:.4g}" if value == 0 or abs(value) >= 1e-3 else f"{value:.0e}".replace("e-0", "e-")
 
 
 def _marks(plot: Plot, area: tuple[_Axis, _Axis]) -> Iterator[str]:

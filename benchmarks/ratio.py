@@ -27,6 +27,8 @@ _DRAWS = 400
 """Resamples of whole runs; the standard error itself is then known to some 4 %."""
 _DRAWS_WITHIN = 200
 """Resamples within runs, which only guard against too small an error."""
+_LEAST_VARIANCE = 1e-12
+"""Of a logarithm: runs that are equal to the last digit leave no doubt, but the rounding of their mean must not be evidence."""
 _AT_ONCE = 1 << 20
 """Samples that are resampled at once: 8 MiB."""
 
@@ -59,8 +61,6 @@ class Ratio:
     def _tail(self, distance: float) -> float:
         if self.log_error is None:
             return 1.0
-        if self.log_error == 0:
-            return 0.0 if distance > 0 else 1.0
         return upper_tail(distance / self.log_error, self.freedom)
 
 
@@ -128,11 +128,11 @@ def _log_variance(statistic: Statistic, runs: Sequence[Samples], random: np.rand
     between = _redrawn_runs(statistic, runs, random)
     variance = float(np.var(np.log(between))) * len(runs) / (len(runs) - 1)
     if max(len(samples) for samples in runs) == 1:
-        return variance
+        return max(variance, _LEAST_VARIANCE)
     at_once = max(1, _AT_ONCE // sum(map(len, runs)))
     parts = [min(at_once, _DRAWS_WITHIN - done) for done in range(0, _DRAWS_WITHIN, at_once)]
     within = [statistic(np.concatenate([_redrawn(samples, part, random) for samples in runs], axis=1)) for part in parts]
-    return max(variance, float(np.var(np.log(np.concatenate(within)))))
+    return max(variance, float(np.var(np.log(np.concatenate(within)))), _LEAST_VARIANCE)
 
 
 def _redrawn_runs(statistic: Statistic, runs: Sequence[Samples], random: np.random.Generator) -> Samples:
@@ -156,6 +156,4 @@ def _redrawn(samples: Samples, draws: int, random: np.random.Generator) -> Sampl
 
 def _freedom(variances: Sequence[float], freedoms: Sequence[int]) -> float:
     total = sum(variances)
-    if total == 0:
-        return float(min(freedoms))
     return total**2 / sum(variance**2 / freedom for variance, freedom in zip(variances, freedoms, strict=True))

@@ -30,7 +30,7 @@ def page(results: Results) -> str:
         ("memory", "Memory", memory(results)),
         ("cold", "Cold start", cold_start(results)),
         ("scenarios", "Under load", scenarios(results, styles)),
-        ("limits", "Against the machine's limits", limits(results)),
+        ("limits", "Against the machine's limits", limits(results, styles)),
         ("accuracy", "Cost against accuracy", accuracy(results, styles)),
         ("machine", "Machine and settings", environment(results) + clips(results)),
         ("method", "How it was measured", method(results)),

@@ -7,7 +7,7 @@ from statistics import median
 
 import numpy as np
 
-from .charts import Bar, Drawn, Mark, Part, Plot, Style, bars, figure
+from .charts import Bar, Drawn, Mark, Part, Plot, Style, Styles, bars, figure
 from .report_parts import case_name, details, digits, group_name, series_name
 from .results import Results, Row
 from .statistics import pooled
@@ -17,8 +17,6 @@ _MOST_POINTS = 240
 """Drawn of one distribution; all samples are in the JSON."""
 _WINDOWS = 60
 """Of one run in a timeline."""
-
-Styles = dict[str, Style]
 
 
 def overview(results: Results, styles: Styles) -> str:

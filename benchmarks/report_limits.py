@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .charts import Drawn, Plot, Style, figure
+from .charts import Bar, Drawn, Mark, Part, Plot, Style, Styles, bars, figure
 from .report_parts import case_name, data_table, digits, times_as
 from .results import Ceiling, GraphCost, Limits, Results, Row
 from .statistics import percentile, pooled
@@ -41,7 +41,7 @@ def engine_floors(results: Results) -> tuple[EngineFloor, ...]:
     return tuple(floor for floor in found if floor is not None)
 
 
-def limits(results: Results) -> str:
+def limits(results: Results, styles: Styles) -> str:
     """The section of the page."""
     if results.limits is None:
         return "<p>Graphs were not counted and ceilings not measured.</p>"
@@ -54,7 +54,7 @@ def limits(results: Results) -> str:
     ceilings = [(one.name, str(one.threads), f"{one.value / 1e9:.4g}", f"G{one.unit}") for one in results.limits.ceilings]
     heads = ("ceiling", "threads", "measured", "unit")
     tables = _floor_table(results, floors), data_table(heads, ceilings, "Ceilings"), _costs(results.limits)
-    return f"{told}{_roofline(results, floors)}{''.join(tables)}"
+    return f"{told}{_charts(results, floors, styles)}{''.join(tables)}"
 
 
 def _is_of(cost: GraphCost, row: Row, limits: Limits) -> bool:
@@ -79,27 +79,37 @@ def _ceiling(limits: Limits, unit: str, threads: int) -> Ceiling | None:
     return max(fitting, key=lambda one: one.value, default=None)
 
 
-def _roofline(results: Results, floors: tuple[EngineFloor, ...]) -> str:
+def _charts(results: Results, floors: tuple[EngineFloor, ...], styles: Styles) -> str:
     if not floors or results.limits is None:
         return "<p>No engine was timed alone, so there is no roofline.</p>"
+    over = [_over_bar(floor, results) for floor in floors if floor.floor_ms > 0]
+    colours = {floor.row.case.contender: styles[case_name(floor.row.case, results)].colour for floor in floors}
+    return f'<div class="charts">{_roofline(results, floors, styles)}{bars("Time over its floor", "times", over, colours)}</div>'
+
+
+def _over_bar(floor: EngineFloor, results: Results) -> Bar:
+    over = floor.median_ms / floor.floor_ms
+    return Bar(f"{floor.cost.graph}: {case_name(floor.row.case, results)}", (Part(floor.row.case.contender, over),), times_as(over))
+
+
+def _roofline(results: Results, floors: tuple[EngineFloor, ...], styles: Styles) -> str:
     threads = floors[0].row.case.threads
-    product, copy = (_ceiling(results.limits, unit, threads) for unit in ("FLOP/s", "B/s"))
+    product, copy = (_ceiling(results.limits, unit, threads) for unit in ("FLOP/s", "B/s")) if results.limits else (None, None)
     if product is None or copy is None:
         return ""
-    points = [_point(floor, place, results) for place, floor in enumerate(floors)]
-    ridge = product.value / copy.value
-    low = min([*(point.x[0] for point in points), ridge]) / 2
-    high = max([*(point.x[0] for point in points), ridge]) * 2
-    reach = np.geomspace(low, high, 60)
+    points = [_point(floor, styles[case_name(floor.row.case, results)]) for floor in floors]
+    places = {f"{floor.cost.graph} {floor.cost.precision}": point.x[0] for floor, point in zip(floors, points, strict=True)}
+    ends = sorted([*places.values(), product.value / copy.value])
+    reach = np.geomspace(ends[0] / 2, ends[-1] * 2, 60)
     roof = Drawn(Style("ceiling", 4), reach.tolist(), np.minimum(product.value, copy.value * reach).tolist())
     note = "Fewer FLOPs per byte on the left (bound by memory), more on the right (bound by arithmetic); nearer to the line is better."
-    plot = Plot("Roofline of one chunk", "FLOP per byte that must move", "FLOP/s", (roof, *points), x_log=True, y_log=True)
-    return f'<div class="charts">{figure(plot, note)}</div>'
+    marks = tuple(Mark(at, name) for name, at in places.items())
+    axes = "FLOP per byte that must move", "FLOP/s"
+    return figure(Plot("Roofline of one chunk", *axes, (roof, *points), x_log=True, y_log=True, marks=marks), note)
 
 
-def _point(floor: EngineFloor, place: int, results: Results) -> Drawn:
+def _point(floor: EngineFloor, style: Style) -> Drawn:
     cost = floor.cost
-    style = Style(f"{cost.graph}: {case_name(floor.row.case, results)}", (0, 1, 2, 3, 5, 6, 7)[place % 7], place)
     intensity = cost.flops / max(1, cost.weight_bytes + cost.io_bytes)
     return Drawn(style, [intensity], [cost.flops / (floor.median_ms / 1e3)], "points")
 

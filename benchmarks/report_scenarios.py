@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .charts import Drawn, Mark, Plot, Style, figure
+from .charts import Drawn, Mark, Plot, Style, Styles, figure
 from .report_parts import case_name
 from .results import Results, Row
 from .summary import groups, headline, peak_rss_bytes, shown_rows
 
-Styles = dict[str, Style]
 _LEAST_ERROR = 1e-7
 """Drawn for a smaller error, or for none: a logarithmic axis has no zero."""
 

@@ -24,9 +24,10 @@ table.cases td:nth-child(2) { text-align: left; } table.cases thead th:nth-child
 td:first-child { min-width: 0; }
 th small { display: block; color: var(--faint); font-weight: 400; }
 tbody tr:hover > * { background: var(--soft); }
-.again { color: var(--faint); } .wide tr:has(+ tr .again) > * { border-bottom-style: dotted; }
+.again { display: block; color: var(--faint); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.wide tr:has(+ tr .again) > * { border-bottom-style: dotted; }
 .warnings li { max-width: none; }
- .lacking { color: var(--faint); font-style: italic; white-space: nowrap; }
+.lacking { color: var(--faint); font-style: italic; white-space: nowrap; }
 .label { display: inline-block; font-size: .7rem; font-weight: 700; letter-spacing: .03em; padding: 0 .4em; border: 1px solid var(--warn);
   border-radius: .3em; color: var(--warn); text-decoration: none; }
 .note { font-size: .82rem; color: var(--faint); margin: .3rem 0 0; }

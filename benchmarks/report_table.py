@@ -15,7 +15,6 @@ from .report_parts import (
     error,
     group_name,
     guaranteed,
-    labels_of,
     mib,
     named,
     series_name,
@@ -77,9 +76,9 @@ def _group(title: str, rows: Sequence[Row], results: Results) -> str:
     with_factor = any(real_time_factor(row) is not None for row in rows)
     scenario, units = rows[0].case.scenario, {per_second(row)[1] for row in rows}
     pace = {"server": ("clips/s under the bound",), "live": ("streams", "missed")}.get(scenario, (f"{' or '.join(sorted(units))} / s",))
-    heads = ["case", "what is timed", "samples", "median", "p90", "p99", *pace]
+    heads = ["case", "what is timed", "median", "p90", "p99", *pace]
     heads += ["real-time factor"] if with_factor else []
-    heads += ["peak RSS, MiB", *(["VRAM, MiB"] if with_vram else []), "faster", "parity: max error"]
+    heads += ["peak RSS, MiB", *(["VRAM, MiB"] if with_vram else []), "faster", "parity: max error", "samples"]
     lines = [
         _line(row, found, place, results, with_vram=with_vram, with_factor=with_factor)
         for row in rows
@@ -100,15 +99,14 @@ def _caption(rows: Sequence[Row], *, with_vram: bool, clips: int) -> str:
 
 def _line(row: Row, found: Latency, place: int, results: Results, *, with_vram: bool, with_factor: bool) -> list[str]:
     """Figures of the whole case stand on its first line only."""
-    name: str = named(row, results) if place == 0 else Cell(f'<span class="again">{escape(row.case.contender)}</span>{labels_of(row)}')
+    name: str = named(row, results) if place == 0 else Cell(f'<span class="again">{escape(row.case.contender)}</span>')
     measured = "from when it was due" if found.measured_from == "schedule" else ""
-    line = [name, with_note(series_name(found.series), measured), f"{len(found.samples):,}", _median(row, found)]
-    line += [guaranteed(found.p90), guaranteed(found.p99)]
+    line = [name, with_note(series_name(found.series), measured), _median(row, found), guaranteed(found.p90), guaranteed(found.p99)]
     whole = [*_pace(row), *([_factor(row)] if with_factor else []), mib(peak_rss_bytes(row))]
     whole += [_vram(row)] if with_vram else []
     line += whole if place == 0 else [""] * len(whole)
     ratio = found.times_reference
-    return [*line, with_interval(ratio) if ratio else NONE, _parity(row) if place == 0 else ""]
+    return [*line, with_interval(ratio) if ratio else NONE, _parity(row) if place == 0 else "", f"{len(found.samples):,}"]
 
 
 def _median(row: Row, found: Latency) -> str:
