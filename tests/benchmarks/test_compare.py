@@ -143,7 +143,7 @@ def test_a_rule_is_read(text: str, quantity: str, above: bool, bound: float) -> 
 
 @pytest.mark.parametrize("text", ["", "p99", "p99>5%", "p99>+5", "p98>+5%", "p99>=+5%", "p99>+5%;rm", "throughput<-100%"])
 def test_another_rule_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="expected METRIC|nothing can fall"):
+    with pytest.raises(ValueError, match=r"expected METRIC|nothing can fall"):
         parse_rule(text)
 
 
