@@ -84,10 +84,8 @@ class Plot:
 def styles_of(labels: Iterable[str]) -> Styles:
     """A look for each label, in order; grey is left to reference lines."""
     usable = [colour for colour in range(COLOURS) if colour != 4]
-    return {
-        label: Style(label, usable[place % len(usable)], place % len(_SHAPES) if place < len(usable) else place % len(_DASHES))
-        for place, label in enumerate(dict.fromkeys(labels))
-    }
+    places = enumerate(dict.fromkeys(labels))
+    return {label: Style(label, usable[place % len(usable)], place % len(usable) + place // len(usable)) for place, label in places}
 
 
 def figure(plot: Plot, note: str = "") -> str:
