@@ -184,7 +184,7 @@ def _pair(world: str, a: Sequence[Samples], b: Sequence[Samples], percent: float
     return Pair(world, len(a), percent, *(float(f"{number:.5g}") for number in numbers))
 
 
-def _naive(a: Sequence[Samples], b: Sequence[Samples], percent: float, seed: int, draws: int = 200) -> tuple[float, float]:
+def _naive(a: Sequence[Samples], b: Sequence[Samples], percent: float, seed: int, draws: int = 100) -> tuple[float, float]:
     """The percentile interval of a bootstrap that draws runs and then samples of each."""
     random, statistic = np.random.default_rng(seed), percentile_of(percent)
     figures = [statistic(_redrawn_plainly(np.array(runs), draws, random)) for runs in (a, b)]
@@ -230,7 +230,7 @@ def main() -> None:
     """Measures, prints a table and writes every pair."""
     parser = argparse.ArgumentParser(description="False alarms and power of `shortcast bench compare`.")
     parser.add_argument("-o", "--output", type=Path, help="where everything goes, as JSON")
-    parser.add_argument("--pairs", type=int, default=400, help="of each world, number of repeats and percentile")
+    parser.add_argument("--pairs", type=int, default=200, help="of each world, number of repeats and percentile")
     parser.add_argument("--repeats", type=int, nargs="+", default=[3, 5, 10])
     parser.add_argument("--runs", type=int, default=12, help="measured processes; 0 leaves that part out")
     parser.add_argument("--calls", type=int, default=250, help="of each measured process")

@@ -64,7 +64,7 @@ def quantities(row: Row) -> Iterator[Quantity]:
         runs = tuple(runs_of(row, series))
         for name, percent in PERCENTS.items():
             yield Quantity(name, series, "ms", runs, percentile_of(percent), needed_samples(percent))
-    yield from (_of_runs(row, name, unit, of) for name, unit, of in _PER_RUN if _has(row.runs, of))
+    yield from (_of_runs(row, name, unit, of) for name, unit, of in (_pace(row), *_PER_RUN) if _has(row.runs, of))
 
 
 def _of_runs(row: Row, name: str, unit: str, of: Callable[[Run], float | None]) -> Quantity:
@@ -78,9 +78,13 @@ def _has(runs: Sequence[Run], of: Callable[[Run], float | None]) -> bool:
     return bool(found) and all(value is not None and value > 0 for value in found)
 
 
-def _closed_loop_throughput(run: Run) -> float | None:
-    """None where the pace is set from outside, so that it says nothing of the machine."""
-    return None if {"rate_per_s", "streams", "period_s"} & run.outcome.keys() else throughput(run)
+def _pace(row: Row) -> tuple[str, str, Callable[[Run], float | None]]:
+    """What a scenario finds: where the pace is set from outside, throughput says nothing of the machine."""
+    if row.case.scenario == "server":
+        return "rate", "1/s", lambda run: run.outcome.get("rate_per_s")
+    if row.case.scenario == "live":
+        return "streams", "streams", lambda run: run.outcome.get("streams")
+    return "throughput", "1/s", throughput
 
 
 def _vram(run: Run) -> float | None:
@@ -88,9 +92,6 @@ def _vram(run: Run) -> float | None:
 
 
 _PER_RUN: tuple[tuple[str, str, Callable[[Run], float | None]], ...] = (
-    ("throughput", "1/s", _closed_loop_throughput),
-    ("rate", "1/s", lambda run: run.outcome.get("rate_per_s")),
-    ("streams", "streams", lambda run: run.outcome.get("streams")),
     ("rss", "B", lambda run: float(run.memory.peak_rss_bytes)),
     ("vram", "B", _vram),
     ("cold", "ms", cold_ms),

@@ -25,7 +25,7 @@ LEVEL = 0.95
 """Of the intervals that are shown."""
 _DRAWS = 400
 """Resamples of whole runs; the standard error itself is then known to some 4 %."""
-_DRAWS_WITHIN = 200
+_DRAWS_WITHIN = 100
 """Resamples within runs, which only guard against too small an error."""
 _LEAST_VARIANCE = 1e-12
 """Of a logarithm: runs that are equal to the last digit leave no doubt, but the rounding of their mean must not be evidence."""

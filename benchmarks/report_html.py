@@ -9,7 +9,7 @@ from .charts import styles_of
 from .findings import findings, warnings
 from .report_latency import distributions, overview, timelines
 from .report_limits import limits
-from .report_machine import about, clips, cold_start, environment, method
+from .report_machine import about, audits, clips, cold_start, environment, method
 from .report_memory import memory
 from .report_parts import Cell, case_name, paragraphs
 from .report_scenarios import accuracy, scenarios
@@ -33,7 +33,7 @@ def page(results: Results) -> str:
         ("limits", "Against the machine's limits", limits(results, styles)),
         ("accuracy", "Cost against accuracy", accuracy(results, styles)),
         ("machine", "Machine and settings", environment(results) + clips(results)),
-        ("method", "How it was measured", method(results)),
+        ("method", "How it was measured", method(results) + audits(results)),
     )
     contents = "".join(f'<a href="#{name}">{escape(title)}</a>' for name, title, _ in sections)
     body = "".join(f'<section id="{name}"><h2>{escape(title)}</h2>{content}</section>' for name, title, content in sections)

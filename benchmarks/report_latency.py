@@ -8,8 +8,9 @@ from statistics import median
 import numpy as np
 
 from .charts import Bar, Drawn, Mark, Part, Plot, Style, Styles, bars, figure
+from .ratio import Samples
 from .report_parts import case_name, details, digits, group_name, series_name
-from .results import Results, Row
+from .results import Results, Row, Run
 from .statistics import pooled
 from .summary import groups, headline, latency_names, runs_of, shown_rows
 
@@ -58,9 +59,13 @@ def _distributions(scope: str, scenario: str, rows: Sequence[Row], results: Resu
     charts = []
     for name in _names(rows):
         drawn = tuple(_steps(row, name, styles[case_name(row.case, results)]) for row in rows if pooled(row.runs, name))
-        title = f"{group_name(scope, scenario)}: {series_name(name)}"
+        title = f"{group_name(scope, scenario)}: {series_name(name, _origin(rows, name))}"
         charts.append(figure(Plot(title, "ms", "share of samples", drawn, x_log=True, y_from_zero=True, marks=marks)))
     return "".join(charts)
+
+
+def _origin(rows: Sequence[Row], name: str) -> str:
+    return next(series.measured_from for row in rows for run in row.runs for series in run.series if series.name == name)
 
 
 def _names(rows: Sequence[Row]) -> list[str]:
@@ -93,13 +98,25 @@ def _timeline(row: Row, results: Results, styles: Styles) -> str:
     drawn = []
     names = latency_names(row)
     for place, run in enumerate(row.runs if names else ()):
-        windows = [window for window in np.array_split(np.array(run.samples(names[0])), _WINDOWS) if len(window)]
+        windows = [window for window in np.array_split(_in_order(run, names[0]), _WINDOWS) if len(window)]
         middle, low, high = ([float(of(window)) for window in windows] for of in (np.median, np.min, np.max))
         at = np.cumsum([len(window) for window in windows]).tolist()
         style = Style(f"run {run.repeat + 1}", (0, 1, 2, 3, 5, 6, 7)[place % 7], place)
         drawn.append(Drawn(style, at, middle, "line", low, high))
-    title = f"{case_name(row.case, results)}: {series_name(names[0]) if names else ''}"
+    title = f"{case_name(row.case, results)}: {series_name(names[0], _origin([row], names[0])) if names else 'nothing timed'}"
     settled = sum(run.warm_up.settled for run in row.runs)
     calls = median(run.warm_up.calls for run in row.runs)
     note = f"{calls:g} warm-up calls thrown away (median); settled in {settled} of {len(row.runs)} runs."
-    return figure(Plot(title, "samples, in order", "ms", tuple(drawn), y_log=True), note)
+    unit = "ms for a second of clip" if names and _has_lengths(row.runs[0], names[0]) else "ms"
+    return figure(Plot(title, "samples, in order", unit, tuple(drawn), y_log=True), note)
+
+
+def _in_order(run: Run, name: str) -> Samples:
+    """Samples of a run; of whole clips, whose lengths differ, for a second of each: else lengths would look like noise."""
+    samples = np.array(run.samples(name))
+    return samples / np.array(run.samples("media")) if _has_lengths(run, name) else samples
+
+
+def _has_lengths(run: Run, name: str) -> bool:
+    lengths = run.samples("media")
+    return name == "clip" and len(lengths) == len(run.samples(name)) and min(lengths, default=0.0) > 0

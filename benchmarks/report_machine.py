@@ -6,9 +6,10 @@ from html import escape
 from statistics import median
 
 from .charts import Bar, Part, bars
-from .report_parts import Cell, case_name, data_table, definitions, digits, with_note
+from .report_parts import Cell, case_name, data_table, definitions, digits, series_name, times_as, with_note
 from .results import Results, Row
-from .summary import cold_ms, groups, shown_rows
+from .statistics import pooled
+from .summary import cold_ms, groups, latency_names, shown_rows
 
 _PARTS = {"import": 0, "load": 1, "first result": 2}
 
@@ -85,6 +86,19 @@ def clips(results: Results) -> str:
     """The workload."""
     lines = [(clip.name, digits(clip.seconds), f"{clip.width} x {clip.height}", clip.codecs, clip.sha256[:16]) for clip in results.clips]
     return data_table(("clip", "seconds", "pixels", "codecs", "SHA-256 begins"), lines, "Clips", kind="words")
+
+
+def audits(results: Results) -> str:
+    """Inputs that all differ beside one and the same input: a cache between calls would show as a ratio above 1."""
+    found = [
+        (case_name(row.case, results), name, median(unique), median(pooled(row.runs, f"audit same {name}")))
+        for row in shown_rows(results)
+        for name in latency_names(row)
+        if (unique := pooled(row.runs, f"audit unique {name}")) and pooled(row.runs, f"audit same {name}")
+    ]
+    lines = [(case, series_name(name), digits(unique), digits(same), times_as(unique / same)) for case, name, unique, same in found if same]
+    heads = ("case", "engine", "inputs that differ, ms", "the same input, ms", "ratio of medians")
+    return data_table(heads, lines, "Is anything cached between calls? Calls in turn, medians") if lines else ""
 
 
 def about(results: Results) -> str:

@@ -58,7 +58,7 @@ def table(rows: Sequence[Row], results: Results) -> str:
     with_vram = any(peak_vram_bytes(row) is not None for row in rows)
     single = rows[0].case.scope == "file"
     unit = " or ".join(sorted({per_second(row)[1] for row in rows}))
-    pace = {"server": "clips/s under the bound", "live": "streams"}.get(rows[0].case.scenario, f"{unit}/s")
+    pace = {"server": f"{unit}/s under the bound", "live": "streams"}.get(rows[0].case.scenario, f"{unit}/s")
     heads = ["case", *([] if single else ["timed"]), "median ms", "p90 ms", "p99 ms", pace, "real-time factor", "peak RSS MiB"]
     heads += [*(["VRAM MiB"] if with_vram else []), "times PyTorch", "max error"]
     lines = [_cells(heads), _cells(["---"] * (1 if single else 2) + ["---:"] * (len(heads) - (1 if single else 2)))]
@@ -72,7 +72,7 @@ def _line(row: Row, found: Latency, results: Results, *, named: bool, with_vram:
     labels = "".join(f" **{label}**" for label in row.labels)
     yield f"{_escaped(case_name(row.case, results))}{labels}"
     if named:
-        yield series_name(found.series)
+        yield series_name(found.series, found.measured_from)
     yield NONE if found.p50.plain is None else digits(found.p50.plain)
     yield from (_guaranteed(one) for one in (found.p90, found.p99))
     yield _pace(row)

@@ -13,21 +13,18 @@ from .statistics import Percentile
 
 SERIES_NAMES = {
     "clip": "file to score",
-    "chunk": "one chunk",
-    "answer": "due to answered",
+    "answer": "decoded to scored",
     "age": "age of the newest score",
     "visual": "visual engine",
     "fusion": "fusion engine",
-    "sound": "sound encoder",
     "audio": "sound encoder",
-    "decode": "decode",
-    "features": "features",
+    "features": "sound features",
 }
 """What the samples of a series are, in words."""
 GROUP_NAMES = {
     ("file", "single-stream"): "File to score, one clip after another",
     ("file", "offline"): "File to score, many clips at hand",
-    ("file", "server"): "Server: clips arrive at random",
+    ("file", "server"): "Server: requests arrive at random",
     ("file", "live"): "Live: a chunk falls due every period",
     ("stage", "single-stream"): "Stages of the pipeline",
     ("engine", "single-stream"): "Engines alone",
@@ -108,9 +105,9 @@ def group_name(scope: str, scenario: str) -> str:
     return GROUP_NAMES.get((scope, scenario), f"{scope}, {scenario}")
 
 
-def series_name(name: str) -> str:
+def series_name(name: str, measured_from: str = "call") -> str:
     """What is timed, in words."""
-    return SERIES_NAMES.get(name, name)
+    return "due to answered" if (name, measured_from) == ("answer", "schedule") else SERIES_NAMES.get(name, name)
 
 
 def digits(value: float) -> str:

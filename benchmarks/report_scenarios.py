@@ -32,7 +32,7 @@ def _server(rows: Sequence[Row], results: Results, styles: Styles) -> str:
         return ""
     bounds = {run.outcome["bound_ms"] for row in rows for run in row.runs if "bound_ms" in run.outcome}
     marks = tuple(Mark(bound, f"bound {bound:g} ms", "y") for bound in sorted(bounds)[:1]) if len(bounds) == 1 else ()
-    return figure(Plot("Server: waiting against rate", "clips asked for in a second", "p99, ms", drawn, y_log=True, marks=marks))
+    return figure(Plot("Server: waiting against rate", "asked for in a second", "plain p99, ms", drawn, y_log=True, marks=marks))
 
 
 def _live(rows: Sequence[Row], results: Results, styles: Styles) -> str:

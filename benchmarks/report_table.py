@@ -74,8 +74,8 @@ _HOW_TO_READ = (
 def _group(title: str, rows: Sequence[Row], results: Results) -> str:
     with_vram = any(peak_vram_bytes(row) is not None for row in rows)
     with_factor = any(real_time_factor(row) is not None for row in rows)
-    scenario, units = rows[0].case.scenario, {per_second(row)[1] for row in rows}
-    pace = {"server": ("clips/s under the bound",), "live": ("streams", "missed")}.get(scenario, (f"{' or '.join(sorted(units))} / s",))
+    scenario, unit = rows[0].case.scenario, " or ".join(sorted({per_second(row)[1] for row in rows}))
+    pace = {"server": (f"{unit}/s under the bound",), "live": ("streams", "missed")}.get(scenario, (f"{unit}/s",))
     heads = ["case", "what is timed", "median", "p90", "p99", *pace]
     heads += ["real-time factor"] if with_factor else []
     heads += ["peak RSS, MiB", *(["VRAM, MiB"] if with_vram else []), "faster", "parity: max error", "samples"]
@@ -101,7 +101,8 @@ def _line(row: Row, found: Latency, place: int, results: Results, *, with_vram: 
     """Figures of the whole case stand on its first line only."""
     name: str = named(row, results) if place == 0 else Cell(f'<span class="again">{escape(row.case.contender)}</span>')
     measured = "from when it was due" if found.measured_from == "schedule" else ""
-    line = [name, with_note(series_name(found.series), measured), _median(row, found), guaranteed(found.p90), guaranteed(found.p99)]
+    timed = with_note(series_name(found.series, found.measured_from), measured)
+    line = [name, timed, _median(row, found), guaranteed(found.p90), guaranteed(found.p99)]
     whole = [*_pace(row), *([_factor(row)] if with_factor else []), mib(peak_rss_bytes(row))]
     whole += [_vram(row)] if with_vram else []
     line += whole if place == 0 else [""] * len(whole)
@@ -121,7 +122,8 @@ def _pace(row: Row) -> list[str]:
     if row.case.scenario == "server":
         found = [outcome["rate_per_s"] for outcome in outcomes if "rate_per_s" in outcome]
         bound = next((outcome["bound_ms"] for outcome in outcomes if "bound_ms" in outcome), None)
-        return [with_note(digits(median(found)), "" if bound is None else f"p99 ≤ {digits(bound)} ms") if found else NONE]
+        proved = "" if all(outcome.get("proved", 1.0) for outcome in outcomes) else ", not proved"
+        return [with_note(digits(median(found)), "" if bound is None else f"p99 ≤ {digits(bound)} ms{proved}") if found else NONE]
     if row.case.scenario == "live":
         streams = [outcome["streams"] for outcome in outcomes if "streams" in outcome]
         missed, skipped = (sum(outcome.get(name, 0.0) for outcome in outcomes) for name in ("deadline_misses", "skipped_chunks"))

@@ -13,8 +13,8 @@ from .ratio import Ratio, Samples, percentile_of, ratio_of
 from .results import Case, Results, Row, Run
 from .statistics import Percentile, between_runs, percentile, pooled, throughput
 
-LATENCIES = ("answer", "clip", "chunk")
-"""Series that say how long a user waits, the most telling first."""
+LATENCIES = ("clip", "answer")
+"""Series that say how long a user waits, the most telling first; the others are parts of that."""
 _NO_LATENCY = ("tried", "audit", "media", "finished")
 """Series that serve a curve or a check begin with one of these."""
 REFERENCE = ("torch-eager", "fp32")

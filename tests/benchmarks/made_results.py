@@ -97,12 +97,20 @@ def a_run(
         name, clips = {"server": "answer", "live": "answer"}.get(scenario, "clip"), count
         origin = "schedule" if scenario in ("server", "live") else "call"
         values = tuple(value * {"server": 1.6, "live": 0.15}.get(scenario, 1.0) for value in clip)
-        series = [Series(name, "ms", values, origin), Series("chunk", "ms", noisy(random, 7 * count, contender.clip_ms / 7.5 * shift))]
+        series = [Series(name, "ms", values, origin)]
+        if name == "clip":
+            lengths = tuple(13.4 if place % 3 else 21.0 for place in range(count))
+            clips_ms = tuple(value * length / 13.4 for value, length in zip(values, lengths, strict=True))
+            answers = noisy(random, 7 * count, contender.clip_ms / 7.5 * shift)
+            series = [Series("answer", "ms", answers), Series("clip", "ms", clips_ms), Series("media", "s", lengths)]
     else:
         clips, media_s = 0, 0.0
-        shares = {"visual": 0.3, "sound": 0.25, "fusion": 0.02}
+        shares = {"visual": 0.3, "audio": 0.25, "fusion": 0.02}
         shares |= {"decode": 0.34, "features": 0.03} if scope == "stage" else {}
         series = [Series(name, "ms", noisy(random, 7 * count, contender.clip_ms * share / 7 * shift)) for name, share in shares.items()]
+        if scope == "engine":
+            pairs = [(f"audit {which} {name}", share) for name, share in shares.items() for which in ("unique", "same")]
+            series += [Series(name, "ms", noisy(random, 20, contender.clip_ms * share / 7 * shift)) for name, share in pairs]
     best = 1000 / contender.clip_ms * 0.7 / shift
     if scenario == "server":
         rates = [best * share for share in (0.25, 0.5, 0.75, 0.9, 1.0, 1.08, 1.2)]

@@ -160,7 +160,7 @@ def test_another_rule_is_refused(text: str) -> None:
     ],
 )
 def test_a_rule_is_met_not_met_or_cannot_be_told(compared: Compared, rule: str, states: set[str]) -> None:
-    clips = replace(compared, comparisons=tuple(one for one in compared.comparisons if one.series in ("clip", "chunk", "")))
+    clips = replace(compared, comparisons=tuple(one for one in compared.comparisons if one.series in ("clip", "answer", "")))
     assert {one.state for one in judge([parse_rule(rule)], clips)} == states
 
 
