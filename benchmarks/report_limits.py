@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,25 +58,41 @@ def limits(results: Results, styles: Styles) -> str:
     return f"{told}{_charts(results, floors, styles)}{''.join(tables)}"
 
 
+_SERIES_OF = {"sound": "audio"}
+"""Series of graphs that are timed under another name."""
+
+
 def _is_of(cost: GraphCost, row: Row, limits: Limits) -> bool:
     """A graph in the row's own precision; the float32 graph where that precision is made at run time and has no file of its own."""
     own = {one.precision for one in limits.costs if one.graph == cost.graph}
-    return cost.precision == (row.case.precision if row.case.precision in own else "fp32")
+    asked = row.case.precision if cost.graph != "sound" else "int8" if "int8" in row.case.whisper else "fp32"
+    return cost.precision == (asked if asked in own else "fp32")
 
 
 def _floor(row: Row, cost: GraphCost, limits: Limits) -> EngineFloor | None:
-    samples = pooled(row.runs, cost.graph)
-    product, copy = (_ceiling(limits, unit, row.case.threads) for unit in ("FLOP/s", "B/s"))
+    samples = pooled(row.runs, _SERIES_OF.get(cost.graph, cost.graph))
+    product, copy = _product(limits, cost.precision, row.case.threads), _copy(limits, row.case.threads)
     middle = percentile(samples, 50.0).plain
     if middle is None or product is None or copy is None:
         return None
     return EngineFloor(row, cost, middle, 1e3 * cost.flops / product.value, 1e3 * (cost.weight_bytes + cost.io_bytes) / copy.value)
 
 
-def _ceiling(limits: Limits, unit: str, threads: int) -> Ceiling | None:
-    """The highest with as many threads, else with any."""
-    of_unit = [one for one in limits.ceilings if one.unit == unit]
-    fitting = [one for one in of_unit if one.threads == threads] or of_unit
+def _product(limits: Limits, precision: str, threads: int) -> Ceiling | None:
+    """The highest product of the graph's own arithmetic; of float32 where that was not measured."""
+    of_unit = [one for one in limits.ceilings if one.unit == "FLOP/s"]
+    own = [one for one in of_unit if one.name.startswith(precision)] or [one for one in of_unit if one.name.startswith("float32")]
+    return _highest(own, threads)
+
+
+def _copy(limits: Limits, threads: int) -> Ceiling | None:
+    """The highest copy beyond the caches: what fits into one is moved faster, and may beat its floor."""
+    return _highest([one for one in limits.ceilings if one.unit == "B/s" and "within" not in one.name], threads)
+
+
+def _highest(ceilings: Sequence[Ceiling], threads: int) -> Ceiling | None:
+    """With as many threads, else with any."""
+    fitting = [one for one in ceilings if one.threads == threads] or ceilings
     return max(fitting, key=lambda one: one.value, default=None)
 
 
@@ -93,19 +110,26 @@ def _over_bar(floor: EngineFloor, results: Results) -> Bar:
 
 
 def _roofline(results: Results, floors: tuple[EngineFloor, ...], styles: Styles) -> str:
-    threads = floors[0].row.case.threads
-    product, copy = (_ceiling(results.limits, unit, threads) for unit in ("FLOP/s", "B/s")) if results.limits else (None, None)
-    if product is None or copy is None:
-        return ""
     points = [_point(floor, styles[case_name(floor.row.case, results)]) for floor in floors]
     places = {f"{floor.cost.graph} {floor.cost.precision}": point.x[0] for floor, point in zip(floors, points, strict=True)}
-    ends = sorted([*places.values(), product.value / copy.value])
-    reach = np.geomspace(ends[0] / 2, ends[-1] * 2, 60)
-    roof = Drawn(Style("ceiling", 4), reach.tolist(), np.minimum(product.value, copy.value * reach).tolist())
+    ends = sorted(places.values())
+    roofs = _roofs(results.limits, floors, ends[0] / 4, ends[-1] * 2) if results.limits else []
     note = "Fewer FLOPs per byte on the left (bound by memory), more on the right (bound by arithmetic); nearer to the line is better."
     marks = tuple(Mark(at, name) for name, at in places.items())
     axes = "FLOP per byte that must move", "FLOP/s"
-    return figure(Plot("Roofline of one chunk", *axes, (roof, *points), x_log=True, y_log=True, marks=marks), note)
+    return figure(Plot("Roofline of one chunk", *axes, (*roofs, *points), x_log=True, y_log=True, marks=marks), note)
+
+
+def _roofs(limits: Limits, floors: tuple[EngineFloor, ...], low: float, high: float) -> list[Drawn]:
+    """One for each arithmetic that has a ceiling of its own."""
+    threads = floors[0].row.case.threads
+    found = dict.fromkeys(_product(limits, floor.cost.precision, threads) for floor in floors)
+    copy, reach, roofs = _copy(limits, threads), np.geomspace(low, high, 80), []
+    for place, product in enumerate(found):
+        if product is not None and copy is not None:
+            heights = np.minimum(product.value, copy.value * reach)
+            roofs.append(Drawn(Style(f"ceiling: {product.name}, {copy.name}", 4, place), reach.tolist(), heights.tolist()))
+    return roofs
 
 
 def _point(floor: EngineFloor, style: Style) -> Drawn:

@@ -16,7 +16,7 @@ header { padding-bottom: .4rem; }
 .findings span { color: var(--faint); font-size: .88rem; }
 .warnings { margin: 1rem 0; padding: .6rem 1rem .6rem 2rem; border-left: 4px solid var(--warn); background: var(--soft); }
 h3 { font-size: 1.02rem; margin: 1.6rem 0 .2rem; }
-th[scope="row"] { vertical-align: top; font-weight: 500; text-align: left; min-width: 10.5rem; max-width: 17rem; white-space: normal; }
+th[scope="row"] { vertical-align: top; font-weight: 500; text-align: left; min-width: 10.5rem; max-width: 15.5rem; white-space: normal; }
 thead th:first-child { text-align: left; }
 .wide tbody th { position: sticky; left: 0; background: var(--paper); }
 .wide:focus-visible { outline: 2px solid var(--c0); }

@@ -78,7 +78,7 @@ def _group(title: str, rows: Sequence[Row], results: Results) -> str:
     pace = {"server": (f"{unit}/s under the bound",), "live": ("streams", "missed")}.get(scenario, (f"{unit}/s",))
     heads = ["case", "what is timed", "median", "p90", "p99", *pace]
     heads += ["real-time factor"] if with_factor else []
-    heads += ["peak RSS, MiB", *(["VRAM, MiB"] if with_vram else []), "faster", "parity: max error", "samples"]
+    heads += ["peak RSS, MiB", *(["VRAM, MiB"] if with_vram else []), "faster", "max error", "samples"]
     lines = [
         _line(row, found, place, results, with_vram=with_vram, with_factor=with_factor)
         for row in rows
@@ -146,5 +146,5 @@ def _vram(row: Row) -> str:
 def _parity(row: Row) -> str:
     if row.parity is None:
         return NONE
-    changed = f"{row.parity.class_changes} of {row.parity.clips} classes changed" if row.parity.class_changes else ""
+    changed = f"{row.parity.class_changes} of {row.parity.clips} classes" if row.parity.class_changes else ""
     return Cell(f"{with_note(error(row.parity.max_error), f'≤ {row.parity.tolerance:g}')}{f'<small>{changed}</small>' if changed else ''}")
