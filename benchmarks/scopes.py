@@ -64,7 +64,7 @@ class EngineCalls:
         feeds = fusion_feeds(self._stream.visual.shown(), self._stream.audio.shown())
         _, times["fusion"] = _timed(lambda: self._opened.fusion.run(feeds))
         for name, spent in times.items():
-            record.add(prefix + name, spent)
+            record.add(prefix + name, spent, unit="ms, audit" if prefix else "ms")
         record.chunks += 1
         return sum(times.values())
 
