@@ -64,9 +64,7 @@ bench_app.command(
 def run(
     sources: Annotated[
         list[Path] | None,
-        typer.Argument(
-            metavar="[BUNDLE] [CLIP...]", help="A bundle, clips, folders.", show_default="the demo bundle and sample"
-        ),
+        typer.Argument(metavar="[BUNDLE] [CLIP...]", help="A bundle, clips, folders.", show_default="the demo bundle and sample"),
     ] = None,
     scope: Annotated[list[Scope] | None, typer.Option("--scope", help="What is timed. Repeatable.", show_default="a plan")] = None,
     scenario: Annotated[
@@ -118,6 +116,10 @@ def run(
 
     if force and output is None:
         raise typer.BadParameter("--force needs --output")
+    if scope and scenario and Scope.file not in scope and Scenario.single_stream not in scenario:
+        raise typer.BadParameter(
+            f"only the scope 'file' has the scenario {scenario[0].value!r}; engines and stages are timed single-stream"
+        )
     if output is not None:
         check_folder(output, force=force)
     bundle, given = _bundle_and_clips(sources or [])
