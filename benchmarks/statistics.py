@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from statistics import fmean, median, stdev
 
 from .results import Run, Series
@@ -85,6 +86,13 @@ def largest_tail(samples: int, percent: float) -> int:
     return max(0, tail)
 
 
+@lru_cache(maxsize=4096)
+def exceeds_by_chance(samples: int, over: int, percent: float) -> float:
+    """How probable so many samples or more are above a bound that really is the percentile."""
+    share = _share_above(percent)
+    return 1.0 - math.fsum(math.exp(_log_binomial(samples, count, share)) for count in range(over)) if over else 1.0
+
+
 @lru_cache(maxsize=64)
 def needed_samples(percent: float) -> int:
     """The fewest samples for which there's an early-stopping estimate: 11, 64, 130, 662 for the 50th, 90th, 95th and 99th percentile."""
@@ -138,7 +146,7 @@ def is_stable(latencies: Sequence[float], ended_s: Sequence[float] = ()) -> bool
     if not ended_s:
         return True
     ends = [0.0, *(window[-1] for window in _windows(ended_s, size))]
-    lengths = [after - before for before, after in zip(ends, ends[1:], strict=False)]
+    lengths = [after - before for before, after in pairwise(ends)]
     return _agree(lengths)
 
 
@@ -178,6 +186,6 @@ def _share_above(percent: float) -> float:
 
 
 def _log_binomial(n: int, k: int, share: float) -> float:
-    """Log P[Binomial(n, share) = k]."""
+    """The logarithm of P[Binomial(n, share) = k]."""
     choose = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
     return choose + k * math.log(share) + (n - k) * math.log1p(-share)

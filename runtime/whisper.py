@@ -143,4 +143,5 @@ class SoundEncoder:
     def encode(self, mel: NDArray[np.float32]) -> NDArray[np.float32]:
         """The encoder alone: float32 (M, F) -> float32 (F / 2, D)."""
         encoded = self._model.encode(ctranslate2.StorageView.from_array(mel[None]), to_cpu=True)
-        return np.asarray(encoded, dtype=np.float32)[0]
+        frames: NDArray[np.float32] = np.asarray(encoded)[0]
+        return frames
