@@ -184,10 +184,10 @@ def _label(value: float) -> str:
 
 
 def _marks(plot: Plot, area: tuple[_Axis, _Axis]) -> Iterator[str]:
-    """Names of marks on the x axis stand near the bottom, in turn on four lines, so that neighbours do not cover each other."""
+    """Names of marks on the x axis stand near the bottom, in turn on five lines, so that neighbours do not cover each other."""
     x, y = area
-    for turn, mark in enumerate(mark for mark in plot.marks if mark.axis == "x"):
-        at, line = x.place(mark.at), HEIGHT - _BOTTOM - 46 + 12 * (turn % 4)
+    for turn, mark in enumerate(sorted((mark for mark in plot.marks if mark.axis == "x"), key=lambda mark: mark.at)):
+        at, line = x.place(mark.at), HEIGHT - _BOTTOM - 58 + 12 * (turn % 5)
         anchor, beside = ("end", -4) if at > WIDTH * 0.75 else ("start", 4)
         yield f'<path class="mark" d="M{at} {_TOP}V{HEIGHT - _BOTTOM}"/>'
         yield f'<text class="markname" x="{at + beside}" y="{line}" text-anchor="{anchor}">{escape(mark.label)}</text>'

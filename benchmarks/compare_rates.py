@@ -205,12 +205,12 @@ def _share(found: Iterator[bool]) -> float:
     return sum(values) / len(values)
 
 
-def measure(*, count: int, repeats: Sequence[int], runs: int, calls: int, seed: int) -> dict[str, object]:
+def measure(*, count: int, splits: int, repeats: Sequence[int], runs: int, calls: int, seed: int) -> dict[str, object]:
     """Everything, as what is written."""
     simulated = [pair for world in WORLDS for some in repeats for pair in pairs_of(world, some, count, seed)]
     measured = [np.array(times) for times in measure_runs(runs, calls)] if runs else []
     sizes = [some for some in repeats if 2 * some <= len(measured)]
-    split = [pair for some in sizes for pair in split_pairs(measured, some, count // 2, seed)]
+    split = [pair for some in sizes for pair in split_pairs(measured, some, splits, seed)]
     return {
         "machine": platform.processor() or platform.machine(),
         "cpus": available_cpus(),
@@ -219,7 +219,9 @@ def measure(*, count: int, repeats: Sequence[int], runs: int, calls: int, seed: 
         "seed": seed,
         "worlds": [asdict(world) for world in WORLDS],
         "rates": [asdict(one) for one in (*rates_of(simulated), *rates_of(split))],
-        "reports": {f"{some} repeats": report_rates([pair for pair in simulated if pair.repeats == some]) for some in repeats},
+        "reports": {
+            f"{some} repeats": report_rates(of) for some in repeats if (of := [pair for pair in simulated if pair.repeats == some])
+        },
         "measured_ms": [times.tolist() for times in measured],
         "columns": list(Pair.__dataclass_fields__),
         "pairs": [list(asdict(pair).values()) for pair in (*simulated, *split)],
@@ -230,8 +232,9 @@ def main() -> None:
     """Measures, prints a table and writes every pair."""
     parser = argparse.ArgumentParser(description="False alarms and power of `shortcast bench compare`.")
     parser.add_argument("-o", "--output", type=Path, help="where everything goes, as JSON")
-    parser.add_argument("--pairs", type=int, default=200, help="of each world, number of repeats and percentile")
-    parser.add_argument("--repeats", type=int, nargs="+", default=[3, 5, 10])
+    parser.add_argument("--pairs", type=int, default=300, help="of each world, number of repeats and percentile; 0 leaves them out")
+    parser.add_argument("--splits", type=int, default=200, help="of the measured runs, for each number of repeats and percentile")
+    parser.add_argument("--repeats", type=int, nargs="+", default=[3, 5])
     parser.add_argument("--runs", type=int, default=12, help="measured processes; 0 leaves that part out")
     parser.add_argument("--calls", type=int, default=250, help="of each measured process")
     parser.add_argument("--seed", type=int, default=0)
@@ -240,7 +243,14 @@ def main() -> None:
     if arguments.worker:
         print(json.dumps(_worker(arguments.worker)))
         return
-    found = measure(count=arguments.pairs, repeats=arguments.repeats, runs=arguments.runs, calls=arguments.calls, seed=arguments.seed)
+    found = measure(
+        count=arguments.pairs,
+        splits=arguments.splits,
+        repeats=arguments.repeats,
+        runs=arguments.runs,
+        calls=arguments.calls,
+        seed=arguments.seed,
+    )
     for one in found["rates"]:  # type: ignore[attr-defined]
         print(
             f"{one['world']:20} {one['repeats']:2} repeats, p{one['percent']:g}: false alarms {one['false_alarms']:.1%} "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .charts import Bar, Drawn, Mark, Part, Plot, Style, Styles, bars, figure
-from .report_parts import case_name, data_table, digits, times_as
+from .report_parts import case_name, data_table, details, digits, times_as
 from .results import Ceiling, GraphCost, Limits, Results, Row
 from .statistics import percentile, pooled
 from .summary import shown_rows
@@ -152,7 +152,7 @@ def _floor_table(results: Results, floors: tuple[EngineFloor, ...]) -> str:
         if floor.floor_ms > 0
     ]
     heads = ("case", "graph", "median, ms", "arithmetic, ms", "memory, ms", "over its floor")
-    return data_table(heads, lines, "Each engine's time over its floor") if lines else ""
+    return details("Each engine's time over its floor", data_table(heads, lines, "Each engine's time over its floor")) if lines else ""
 
 
 def _costs(limits: Limits) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 
 from .findings import warnings
-from .report_parts import NONE, case_name, digits, error, group_name, mib, series_name
+from .report_parts import NONE, case_name, digits, error, group_name, machine_of, mib, series_name
 from .results import Results, Row
 from .statistics import Percentile
 from .summary import (
@@ -38,8 +38,8 @@ def markdown(results: Results) -> str:
 
 def conditions(results: Results) -> str:
     """One line: machine, versions, clips, repeats, bundle and what it was trained on."""
-    facts = results.environment.facts
-    machine = next((facts[name] for name in ("CPU", "cpu") if name in facts), "an unnamed machine")
+    machine = machine_of(results)
+    facts = {name.lower().removesuffix(" version"): value for name, value in results.environment.facts.items()}
     versions = ", ".join(f"{name} {facts[name]}" for name in _VERSIONS if name in facts)
     runs = sorted({len(row.runs) for row in shown_rows(results)}) or [0]
     repeats = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"

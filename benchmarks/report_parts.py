@@ -100,6 +100,13 @@ def case_name(case: Case, results: Results) -> str:
     return case.contender if len(places) < 2 else f"{case.contender}, {case.device}, {case.threads} threads"
 
 
+def machine_of(results: Results) -> str:
+    """The processor, as the environment names it."""
+    facts = {name.lower(): value for name, value in results.environment.facts.items()}
+    exact = [facts[name] for name in ("cpu", "cpu model", "processor") if name in facts]
+    return next(iter(exact or [value for name, value in facts.items() if name.startswith("cpu")]), "an unnamed machine")
+
+
 def group_name(scope: str, scenario: str) -> str:
     """A scope and a scenario in words."""
     return GROUP_NAMES.get((scope, scenario), f"{scope}, {scenario}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
-from shortcast.benchmarks.compare_rates import WORLDS, pairs_of, rates_of, report_rates, run_of, split_pairs
+from shortcast.benchmarks.compare_rates import WORLDS, Pair, measure, pairs_of, rates_of, report_rates, run_of, split_pairs
 from shortcast.benchmarks.ratio import figure_of, geometric_mean, percentile_of, ratio_of
 
 
@@ -100,3 +101,11 @@ def test_splits_of_measured_runs_share_none() -> None:
     pairs = list(split_pairs(runs, 3, 4, seed=0))
     assert len(pairs) == 4 * 3
     assert {pair.repeats for pair in pairs} == {3}
+
+
+def test_what_is_written_has_every_pair_and_the_shares_made_of_them() -> None:
+    found = measure(count=3, splits=0, repeats=[3], runs=0, calls=0, seed=2)
+    pairs = [Pair(*values) for values in found["pairs"]]  # type: ignore[attr-defined]
+    assert len(pairs) == 3 * len(WORLDS) * 3
+    assert [asdict(rates) for rates in rates_of(pairs)] == found["rates"]
+    assert list(found["reports"]) == ["3 repeats"]  # type: ignore[call-overload]
