@@ -139,6 +139,8 @@ def run(
         period_s=period,
     )
     benchmark = Benchmark(bundle, find_clips(given), wishes, whisper=whisper)
+    if quick:
+        say(f"--quick measures {', '.join(what.name for what in benchmark.contenders)}; without it there are more")
     with BenchBar() as bar:
         command = shlex.join(["shortcast", *sys.argv[1:]])
         results = benchmark.run(command=command, step=lambda step: bar.advance("runs", step.done, step.total, step.note))

@@ -2,10 +2,15 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 HERE = Path(__file__).parent
@@ -65,3 +70,41 @@ def test_nothing_to_show_is_a_failure() -> None:
     done = bench("--backend", "fake_contender:not_a_number", "--quick", "--budget", 5, "--scope", "engine")
     assert done.returncode == 1
     assert "not comparable" in done.stdout
+
+
+def test_ctrl_c_ends_the_child_too(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(HERE / "benchmarks")}
+    command = [
+        sys.executable,
+        "-m",
+        "shortcast",
+        "bench",
+        "--backend",
+        "fake_contender:hangs",
+        "--scope",
+        "engine",
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        child = _wait_for(lambda: _child_that_hangs(process.pid))
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        _wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def _child_that_hangs(pid: int) -> psutil.Process | None:
+    """The measuring process, once it's past its imports."""
+    found = [child for child in psutil.Process(pid).children() if "shortcast.benchmarks.child" in child.cmdline()]
+    return found[0] if found and found[0].memory_info().rss > 60 << 20 else None
+
+
+def _wait_for(found: Callable[[], Any]) -> Any:
+    for _ in range(600):
+        if answer := found():
+            return answer
+        time.sleep(0.1)
+    raise AssertionError("it did not come")
