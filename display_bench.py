@@ -43,12 +43,11 @@ def print_results(console: Console, results: Results) -> None:
     for table in tables(results):
         console.print()
         console.print(table)
-    refused = [row for row in results.rows if not row.runs]
+    refused = list(dict.fromkeys(_refusals(results)))
     if refused:
         console.print("\n[bold]no number, because[/bold]", highlight=False)
-    for row in refused:
-        where = "" if _for_all(row, results) else f", {row.case.scope}, {row.case.scenario}"
-        console.print(f"  {escape(row.case.contender)}{where}: {escape(row.refusal)}", highlight=False, soft_wrap=True)
+    for sentence in refused:
+        console.print(f"  {escape(sentence)}", highlight=False, soft_wrap=True)
     for warning in results.environment.warnings:
         console.print(f"warning: {escape(warning)}", style="yellow", highlight=False, soft_wrap=True)
 
@@ -87,11 +86,20 @@ def _cells(row: Row, name: str, *, first: bool) -> list[str]:
     samples, spread = pooled(row.runs, name), between_runs(row.runs, name)
     p50, p90, p99 = (percentile(samples, percent) for percent in (50.0, 90.0, 99.0))
     latency = [f"{one.plain:.1f} ms" if one.plain is not None else "-" for one in (p50, p90, p99)]
-    guaranteed = p99.said if p99.guaranteed is None else f"{p99.guaranteed:.1f} ms"
     between = "1 run" if len(row.runs) == 1 else f"{spread:.0%} of {len(row.runs)}" if spread is not None else "-"
     head = [escape(row.case.contender), name] if first else ["", name]
     tail = [_rate(row), _ram(row.runs), _parity(row), " ".join(row.labels)] if first else [""] * 4
-    return [*head, *latency, guaranteed, between, *tail]
+    return [*head, *latency, _guaranteed(samples), between, *tail]
+
+
+def _guaranteed(samples: Sequence[float]) -> str:
+    """The early-stopping estimate of the 99th percentile, or what is short of it beside the highest there are samples for."""
+    p99 = percentile(samples, 99.0)
+    if p99.guaranteed is not None:
+        return f"p99 {p99.guaranteed:.1f} ms"
+    lower = (percentile(samples, percent) for percent in (95.0, 90.0, 50.0))
+    best = next((f"p{one.percent:g} {one.guaranteed:.1f} ms; " for one in lower if one.guaranteed is not None), "")
+    return f"{best}p99 {p99.said}"
 
 
 def _rate(row: Row) -> str:
@@ -121,6 +129,10 @@ def _parity(row: Row) -> str:
     return "-" if parity is None else f"{parity.max_error:.1e} of {parity.tolerance:g}"
 
 
-def _for_all(row: Row, results: Results) -> bool:
-    """Whether it is the contender that has no number, not one case of it."""
-    return not any(other.runs for other in results.rows if other.case.contender == row.case.contender)
+def _refusals(results: Results) -> Iterator[str]:
+    """Of each row without a number; where a contender has none at all for one reason, that is said once."""
+    for row in results.rows:
+        if not row.runs:
+            others = {other.refusal if not other.runs else "" for other in results.rows if other.case.contender == row.case.contender}
+            where = "" if others == {row.refusal} else f", {row.case.scope}, {row.case.scenario}"
+            yield f"{row.case.contender}{where}: {row.refusal}"

@@ -107,13 +107,20 @@ def case_of(what: Contender, wishes: Wishes, scope: Scope, scenario: Scenario) -
     return Case(what.backend, what.precision, what.whisper, what.device, wishes.threads, scope, scenario)
 
 
-def order_of(cases: Sequence[tuple[Contender, Case]], *, repeats: int, seed: int) -> list[Planned]:
-    """All runs: every case once in a shuffled order, then all again in another, so that no case is measured only early or only late."""
+def order_of(cases: Sequence[tuple[Contender, Case]], *, repeats: int, seed: int, lean_first: bool = False) -> list[Planned]:
+    """All runs: every case once in a shuffled order, then all again in another, so that no case is measured only early or only late.
+
+    Args:
+        cases: what is run.
+        repeats: how often.
+        seed: of the order.
+        lean_first: in each block, what loads fast comes first: where time may run out, most is known by then.
+    """
     random, runs = Random(seed), []
     for repeat in range(repeats):
         block = [Planned(what, case, repeat) for what, case in cases]
         random.shuffle(block)
-        runs += block
+        runs += sorted(block, key=lambda planned: not planned.contender.lean) if lean_first else block
     return runs
 
 

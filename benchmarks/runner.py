@@ -26,6 +26,7 @@ from .workload import describe_clip
 _QUICK_PROOF_CLIPS = 4
 _RUN_PROOF_CLIPS = 1
 """Each process shows that it computes what was proved."""
+_OUT_OF_TIME = "out of time: give it more with --budget, or ask for less"
 _CACHING = 0.8
 """The same input again takes less than this share of another's time: the contender answers from memory."""
 
@@ -68,7 +69,7 @@ class Benchmark:
         self._of_contender: dict[Contender, _Found] = {what: _Found(refusal=what.missing()) for what in self.contenders}
         able = [what for what in self.contenders if not self._of_contender[what].refusal]
         self.cases = cases_of(wishes, able) if able else []
-        self.runs = order_of(self.cases, repeats=wishes.runs_each, seed=wishes.seed)
+        self.runs = order_of(self.cases, repeats=wishes.runs_each, seed=wishes.seed, lean_first=wishes.quick)
         self.pace = pace_of(wishes, len(self.runs), chunk_s=bundle.contract.chunk_s)
 
     def run(self, *, command: str, step: Callable[[Step], None] = lambda _: None) -> Results:
@@ -92,11 +93,12 @@ class Benchmark:
         for done, what in enumerate(proofs):
             step(Step(done, total, f"proving {what.name}"))
             self._prove(what)
-        limits = self._limits(step, len(proofs), total)
         for order, planned in enumerate(self.runs):
             step(Step(len(proofs) + order, total, planned.case.key))
             left_s = self._wishes.total_s - (monotonic() - began)
             self._run(planned, order, left_s, machine)
+        left_s = self._wishes.total_s - (monotonic() - began)
+        limits = self._limits(step, total) if left_s > 0 or not self._wishes.quick else None
         step(Step(total, total, ""))
         return Results(
             schema=SCHEMA,
@@ -115,8 +117,8 @@ class Benchmark:
             rows=tuple(self._rows()),
         )
 
-    def _limits(self, step: Callable[[Step], None], done: int, total: int) -> Limits:
-        step(Step(done, total, "the machine's own limits"))
+    def _limits(self, step: Callable[[Step], None], total: int) -> Limits:
+        step(Step(total, total, "the machine's own limits"))
         precisions = [form for form in dict.fromkeys(what.precision for what in self.contenders) if form in self._bundle.manifest.variants]
         threads = sorted({1, self._wishes.threads})
         return measure_limits(self._bundle, precisions or ["fp32"], threads, quick=self._wishes.quick)
@@ -140,14 +142,16 @@ class Benchmark:
             return
         if left_s <= 0:
             if not found.runs:
-                found.refusal = "out of time: give it more with --budget, or ask for less"
+                found.refusal = _OUT_OF_TIME
             return
-        before = machine.look()
+        before, begun = machine.look(), monotonic()
+        timeout_s = self._timeout_s(left_s)
+        clips = _QUICK_PROOF_CLIPS if self._wishes.quick else _RUN_PROOF_CLIPS
         try:
-            clips = _QUICK_PROOF_CLIPS if self._wishes.quick else _RUN_PROOF_CLIPS
-            finished = run_task(self._task(planned.contender, planned.case, proof_clips=clips), timeout_s=self._timeout_s(left_s))
+            finished = run_task(self._task(planned.contender, planned.case, proof_clips=clips), timeout_s=timeout_s)
         except ShortcastError as error:
-            found.refusal = str(error)
+            hurried = timeout_s < self.pace.timeout_s and monotonic() - begun >= timeout_s
+            found.refusal = _OUT_OF_TIME if hurried else str(error)
             found.runs.clear()
             return
         after = machine.look()
@@ -190,7 +194,7 @@ class Benchmark:
                 rows.append(Row(case_of(what, self._wishes, "file", "single-stream"), parity, (), (), whole.refusal))
                 continue
             for case in (case for other, case in self.cases if other == what):
-                found = self._found.get(case, _Found(refusal="out of time"))
+                found = self._found.get(case, _Found(refusal=_OUT_OF_TIME))
                 runs = () if found.refusal else tuple(found.runs)
                 rows.append(Row(case, parity, runs, self._labels(found) if runs else (), found.refusal))
         return rows
