@@ -107,7 +107,7 @@ def _rate(row: Row) -> str:
     outcomes = [run.outcome for run in row.runs]
     if row.case.scenario == "server":
         rate = median(outcome["rate_per_s"] for outcome in outcomes)
-        proved = all(outcome["proved"] for outcome in outcomes)
+        proved = all(outcome.get("proved") for outcome in outcomes)
         said = f"{rate:.1f} chunks under p99 {outcomes[0]['bound_ms']:.0f} ms" if rate else "none found in the time there was"
         return said if proved or not rate else f"{said}, not proved"
     if row.case.scenario == "live":
