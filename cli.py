@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
+from .cli_bench import bench_app
 from .cli_data import data_app
 from .cli_export import export_app
 from .cli_score import score_app
@@ -35,6 +36,7 @@ app.add_typer(score_app)
 app.add_typer(train_app)
 app.add_typer(export_app)
 app.add_typer(data_app, name="data")
+app.add_typer(bench_app, name="bench")
 
 
 @app.callback(invoke_without_command=True)

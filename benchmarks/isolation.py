@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import IO, Any
@@ -46,8 +46,9 @@ def run_task(task: Task, *, timeout_s: float, nvml: Nvml | NoNvml | None = None,
     with tempfile.TemporaryFile("w+b") as said, _child(said) as child, watch_memory(child.pid, interval_s=interval_s, nvml=nvml) as watch:
         assert child.stdin is not None
         assert child.stdout is not None
-        child.stdin.write(json.dumps(replace(task, spawned_s=monotonic()).to_json()) + "\n")
-        child.stdin.flush()
+        with suppress(BrokenPipeError):  # it has died already, and what it said is read below
+            child.stdin.write(json.dumps(replace(task, spawned_s=monotonic()).to_json()) + "\n")
+            child.stdin.flush()
         stopper = threading.Timer(timeout_s, child.kill)
         stopper.start()
         try:

@@ -16,6 +16,8 @@ from .statistics import CONFIDENCE, exceeds_by_chance, largest_tail, percentile
 PERCENT = 99.0
 """The percentile that a bound is on."""
 _DRAIN_PERIODS = 2.0
+_LEAST_QUERIES = 20
+"""Fewer say nothing of a rate, not even without proof."""
 _BISECTION_ENDS = 1.05
 """Rates this close are one."""
 
@@ -74,6 +76,8 @@ def serve(station: Station, rate_per_s: float, *, bound_s: float, streams: int, 
     verdict = _verdict(tickets, station.now(), bound_s)
     if verdict is not None:
         return Trial(rate_per_s, verdict, True, tuple(tickets))
+    if len(tickets) < _LEAST_QUERIES:
+        return Trial(rate_per_s, False, False, tuple(tickets))
     plain = percentile([_age(ticket, station.now()) for ticket in tickets], PERCENT).plain
     return Trial(rate_per_s, plain is not None and plain <= bound_s, False, tuple(tickets))
 

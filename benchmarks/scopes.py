@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from time import perf_counter
@@ -40,32 +41,43 @@ class EngineCalls:
 
     def once(self, record: Record) -> float:
         """One chunk through every engine; milliseconds of all."""
-        return self._call(*self._random.choice(self._inputs), record, "")
-
-    def audit(self, record: Record, pairs: int) -> None:
-        """One input again and again beside inputs that differ, in turn: a contender that answers from memory shows here."""
-        for _ in range(pairs):
-            self._call(*self._random.choice(self._inputs), record, "audit unique ")
-            self._call(*self._inputs[0], record, "audit same ")
-
-    def _call(self, chunk: Chunk, mel: NDArray[np.float32], record: Record, prefix: str) -> float:
         if self._so_far == self._length:
             self._stream, self._so_far = self._scorer.new_stream(), 0
         self._so_far += 1
+        record.chunks += 1
+        return self._call(*self._unseen(), self._stream, record)
+
+    def audit(self, record: Record, pairs: int) -> None:
+        """The same input again and again beside inputs that never came before, in turn, both at the beginning of a clip: who answers
+        from memory is found out here.
+        """
+        for _ in range(pairs):
+            self._call(*self._unseen(), self._scorer.new_stream(), record, "audit unique ")
+            self._call(*self._inputs[0], self._scorer.new_stream(), record, "audit same ")
+
+    def _unseen(self) -> tuple[Chunk, NDArray[np.float32]]:
+        """A chunk of the pool with a few values changed at random: no key of a cache fits it."""
+        chunk, mel = self._random.choice(self._inputs)
+        frames, other = chunk.frames.copy(), mel.copy()
+        frames.reshape(-1)[[self._random.randrange(frames.size) for _ in range(8)]] ^= 1
+        other.reshape(-1)[self._random.randrange(other.size)] += np.float32(1e-3)
+        return replace(chunk, frames=frames), other
+
+    def _call(self, chunk: Chunk, mel: NDArray[np.float32], stream: Stream, record: Record, prefix: str = "") -> float:
         times = {}
-        outputs, times["visual"] = _timed(lambda: self._opened.visual.run(visual_feeds(chunk, self._stream)))
-        self._stream.state = {name: outputs[f"{name}_out"] for name in self._stream.state}
-        self._stream.visual.add(np.asarray(outputs["embedding"][0], dtype=np.float32))
+        feeds = visual_feeds(chunk, stream)
+        outputs, times["visual"] = _timed(lambda: self._opened.visual.run(feeds))
+        stream.state = {name: outputs[f"{name}_out"] for name in stream.state}
+        stream.visual.add(np.asarray(outputs["embedding"][0], dtype=np.float32))
         if chunk.has_sound:
             frames, times["sound"] = _timed(lambda: self._opened.ears.encode(mel))
-            self._stream.audio.add(np.asarray(frames.mean(axis=0), dtype=np.float32))
+            stream.audio.add(np.asarray(frames.mean(axis=0), dtype=np.float32))
         else:
-            self._stream.audio.add(None)
-        feeds = fusion_feeds(self._stream.visual.shown(), self._stream.audio.shown())
-        _, times["fusion"] = _timed(lambda: self._opened.fusion.run(feeds))
+            stream.audio.add(None)
+        shown = fusion_feeds(stream.visual.shown(), stream.audio.shown())
+        _, times["fusion"] = _timed(lambda: self._opened.fusion.run(shown))
         for name, spent in times.items():
-            record.add(prefix + name, spent)
-        record.chunks += 1
+            record.add(prefix + name, spent, unit="ms, audit" if prefix else "ms")
         return sum(times.values())
 
 

@@ -38,3 +38,9 @@ def browser() -> Iterator[Any]:
         pytest.skip("chromium is not installed")
     with chromium.Browser(program) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def fake() -> ModuleType:
+    """`fake_contender`, the module."""
+    return _beside("fake_contender")

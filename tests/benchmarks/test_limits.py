@@ -78,8 +78,6 @@ def test_the_callers_thread_settings_do_not_reach_the_measuring_process(monkeypa
 def test_caches_are_read_from_the_system(tmp_path: Path) -> None:
     caches = [(1, "Data", "32K"), (1, "Instruction", "64K"), (2, "Unified", "1024K"), (3, "Unified", "16M")]
     for index, (level, kind, size) in enumerate(caches):
-        [(1, "Data", "32K"), (1, "Instruction", "64K"), (2, "Unified", "1024K"), (3, "Unified", "16M")]
-    ):
         folder = tmp_path / f"index{index}"
         folder.mkdir()
         for name, text in (("level", str(level)), ("type", kind), ("size", size)):
