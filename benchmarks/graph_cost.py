@@ -213,3 +213,23 @@ def _described(values: Sequence[onnx.ValueInfoProto]) -> Iterator[tuple[str, tup
 def _bytes(value: tuple[str, Shape]) -> int:
     kind, shape = value
     return np.dtype(kind).itemsize * prod(shape)
+
+
+def live_bytes(path: Path, *, batch: int = 1, chunks: int = 1) -> int:
+    """The most that values between nodes take at once when nodes run in the file's order and each value goes after its last reader.
+
+    What a backend needs as scratch, planned: fusing needs less, padding and work space of kernels more.
+
+    Raises:
+        EngineError: as `count_graph`.
+    """
+    model = _with_sizes(path, {"batch": batch, "chunks": chunks})
+    values, kept = _values(model), constants(model).keys() | {value.name for value in (*model.graph.input, *model.graph.output)}
+    last = {name: at for at, node in enumerate(model.graph.node) for name in node.input}
+    live, most = 0, 0
+    for at, node in enumerate(model.graph.node):
+        live += sum(_bytes(values[name]) for name in node.output if name and name not in kept)
+        most = max(most, live)
+        gone = {name for name in (*node.input, *node.output) if name and name not in kept and last.get(name, at) == at}
+        live -= sum(_bytes(values[name]) for name in gone)
+    return most

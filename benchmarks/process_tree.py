@@ -15,7 +15,7 @@ _PARENT, _USER, _CHILDREN_SYSTEM = 1, 11, 15
 """Places in /proc/PID/stat behind the name, whose bracket is the only safe mark: a name may hold blanks and brackets."""
 _RESCAN_S = 0.25
 """A new child is seen within this, or later where looking for it would take more than `_SCAN_SHARE` of the time."""
-_SCAN_SHARE = 0.02
+_SCAN_SHARE = 0.01
 """Few kernels list a process's children: every process of the machine is asked for its parent, which takes 2 ms for a hundred."""
 
 
