@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .ratio import Ratio, geometric_mean, ratio_of
-from .report_parts import LABEL_MEANINGS, case_name, digits, error, group_name, mib, times_as
+from .report_parts import LABEL_MEANINGS, case_name, counted, digits, error, group_name, mib, times_as
 from .results import Results, Row
 from .summary import Latency, groups, headline, peak_rss_bytes, reference_of, shown_rows, withheld
 
@@ -45,12 +45,12 @@ def warnings(results: Results) -> Iterator[str]:
     for label, meaning in LABEL_MEANINGS.items():
         marked = sum(label in row.labels for row in rows)
         if marked and not (label == "QUICK" and results.quick):
-            yield f"{label}: {marked} of {len(rows)} cases ({meaning})."
+            yield f"{label}: {marked} of {counted(len(rows), 'case')} ({meaning})."
     if rows and all(reference_of(row, results) is None for row in rows):
         yield "PyTorch was not measured beside the others, so nothing is said about what is gained over it."
     refused = sum(withheld(row, results) is not None for row in results.rows)
     if refused:
-        yield f"{refused} of {len(results.rows)} cases have no figures; the reasons are below."
+        yield f"{refused} of {counted(len(results.rows), 'case')} have no figures; the reasons are below."
 
 
 def _against_reference(row: Row, found: Latency, results: Results) -> Iterator[Finding]:

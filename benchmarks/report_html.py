@@ -11,7 +11,7 @@ from .report_latency import distributions, overview, timelines
 from .report_limits import limits
 from .report_machine import about, audits, clips, cold_start, environment, method
 from .report_memory import memory
-from .report_parts import Cell, case_name, machine_of, paragraphs
+from .report_parts import Cell, case_name, counted, machine_of, paragraphs
 from .report_scenarios import accuracy, scenarios
 from .report_style import STYLE
 from .report_table import refusals, tables
@@ -52,7 +52,7 @@ def page(results: Results) -> str:
 def _headline(results: Results) -> str:
     machine = machine_of(results)
     media = sum(clip.seconds for clip in results.clips)
-    what = f"{len(results.rows)} cases, {len(results.clips)} clips of {media:.0f} s in all"
+    what = f"{counted(len(results.rows), 'case')}, {counted(len(results.clips), 'clip')} of {media:.0f} s in all"
     trained = Cell(f"The model was trained on: <strong>{escape(results.bundle['source'])}</strong>.")
     lead = Cell(f'<span class="lead">{escape(what)}, measured {escape(results.created_utc[:10])} on {escape(machine)}.</span>')
     return f'<p class="kicker">shortcast bench</p><h1>{escape(results.bundle["name"])} on {escape(machine)}</h1>{paragraphs(lead, trained)}'

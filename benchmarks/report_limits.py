@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .charts import Bar, Drawn, Mark, Part, Plot, Style, Styles, bars, figure
+from .limits import Floor, floor_of
 from .report_parts import case_name, data_table, details, digits, times_as
-from .results import Ceiling, GraphCost, Limits, Results, Row
+from .results import GraphCost, Limits, Results, Row
 from .statistics import percentile, pooled
 from .summary import shown_rows
 
@@ -21,15 +21,7 @@ class EngineFloor:
     row: Row
     cost: GraphCost
     median_ms: float
-    compute_ms: float
-    """FLOPs over the product ceiling."""
-    move_ms: float
-    """Weights, inputs and outputs over the copy ceiling: what must be moved even were every node fused."""
-
-    @property
-    def floor_ms(self) -> float:
-        """The larger of both."""
-        return max(self.compute_ms, self.move_ms)
+    floor: Floor
 
 
 def engine_floors(results: Results) -> tuple[EngineFloor, ...]:
@@ -50,7 +42,7 @@ def limits(results: Results, styles: Styles) -> str:
     told = (
         "<p>FLOPs and bytes are counted from the ONNX files, for one chunk; multiply and add count as two. Ceilings were measured on this "
         "machine in the same session. The floor is the larger of FLOPs over the product ceiling and of weights, inputs and outputs over "
-        "the copy ceiling. Weights that stay in a cache, and int8 arithmetic where the ceiling is of float32, can beat it.</p>"
+        "the copy ceiling (within L2 where they fit into it). Weights that stay in a larger cache can beat it.</p>"
     )
     ceilings = [(one.name, str(one.threads), f"{one.value / 1e9:.4g}", f"G{one.unit}") for one in results.limits.ceilings]
     heads = ("ceiling", "threads", "measured", "unit")
@@ -70,42 +62,21 @@ def _is_of(cost: GraphCost, row: Row, limits: Limits) -> bool:
 
 
 def _floor(row: Row, cost: GraphCost, limits: Limits) -> EngineFloor | None:
-    samples = pooled(row.runs, _SERIES_OF.get(cost.graph, cost.graph))
-    product, copy = _product(limits, cost.precision, row.case.threads), _copy(limits, row.case.threads)
-    middle = percentile(samples, 50.0).plain
-    if middle is None or product is None or copy is None:
-        return None
-    return EngineFloor(row, cost, middle, 1e3 * cost.flops / product.value, 1e3 * (cost.weight_bytes + cost.io_bytes) / copy.value)
-
-
-def _product(limits: Limits, precision: str, threads: int) -> Ceiling | None:
-    """The highest product of the graph's own arithmetic; of float32 where that was not measured."""
-    of_unit = [one for one in limits.ceilings if one.unit == "FLOP/s"]
-    own = [one for one in of_unit if one.name.startswith(precision)] or [one for one in of_unit if one.name.startswith("float32")]
-    return _highest(own, threads)
-
-
-def _copy(limits: Limits, threads: int) -> Ceiling | None:
-    """The highest copy beyond the caches: what fits into one is moved faster, and may beat its floor."""
-    return _highest([one for one in limits.ceilings if one.unit == "B/s" and "within" not in one.name], threads)
-
-
-def _highest(ceilings: Sequence[Ceiling], threads: int) -> Ceiling | None:
-    """With as many threads, else with any."""
-    fitting = [one for one in ceilings if one.threads == threads] or ceilings
-    return max(fitting, key=lambda one: one.value, default=None)
+    middle = percentile(pooled(row.runs, _SERIES_OF.get(cost.graph, cost.graph)), 50.0).plain
+    floor = floor_of(cost, row.case.threads, limits)
+    return None if middle is None or floor is None or floor.ms <= 0 else EngineFloor(row, cost, middle, floor)
 
 
 def _charts(results: Results, floors: tuple[EngineFloor, ...], styles: Styles) -> str:
     if not floors or results.limits is None:
         return "<p>No engine was timed alone, so there is no roofline.</p>"
-    over = [_over_bar(floor, results) for floor in floors if floor.floor_ms > 0]
+    over = [_over_bar(floor, results) for floor in floors]
     colours = {floor.row.case.contender: styles[case_name(floor.row.case, results)].colour for floor in floors}
     return f'<div class="charts">{_roofline(results, floors, styles)}{bars("Time over its floor", "times", over, colours)}</div>'
 
 
 def _over_bar(floor: EngineFloor, results: Results) -> Bar:
-    over = floor.median_ms / floor.floor_ms
+    over = floor.floor.times(floor.median_ms)
     return Bar(f"{floor.cost.graph}: {case_name(floor.row.case, results)}", (Part(floor.row.case.contender, over),), times_as(over))
 
 
@@ -113,22 +84,20 @@ def _roofline(results: Results, floors: tuple[EngineFloor, ...], styles: Styles)
     points = [_point(floor, styles[case_name(floor.row.case, results)]) for floor in floors]
     places = {f"{floor.cost.graph} {floor.cost.precision}": point.x[0] for floor, point in zip(floors, points, strict=True)}
     ends = sorted(places.values())
-    roofs = _roofs(results.limits, floors, ends[0] / 4, ends[-1] * 2) if results.limits else []
+    roofs = _roofs(floors, ends[0] / 4, ends[-1] * 2)
     note = "Fewer FLOPs per byte on the left (bound by memory), more on the right (bound by arithmetic); nearer to the line is better."
     marks = tuple(Mark(at, name) for name, at in places.items())
     axes = "FLOP per byte that must move", "FLOP/s"
     return figure(Plot("Roofline of one chunk", *axes, (*roofs, *points), x_log=True, y_log=True, marks=marks), note)
 
 
-def _roofs(limits: Limits, floors: tuple[EngineFloor, ...], low: float, high: float) -> list[Drawn]:
-    """One for each arithmetic that has a ceiling of its own."""
-    threads = floors[0].row.case.threads
-    found = dict.fromkeys(_product(limits, floor.cost.precision, threads) for floor in floors)
-    copy, reach, roofs = _copy(limits, threads), np.geomspace(low, high, 80), []
-    for place, product in enumerate(found):
-        if product is not None and copy is not None:
-            heights = np.minimum(product.value, copy.value * reach)
-            roofs.append(Drawn(Style(f"ceiling: {product.name}, {copy.name}", 4, place), reach.tolist(), heights.tolist()))
+def _roofs(floors: tuple[EngineFloor, ...], low: float, high: float) -> list[Drawn]:
+    """One for each pair of ceilings that a floor comes from."""
+    pairs = dict.fromkeys((one.floor.product, one.floor.copy) for one in floors)
+    reach, roofs = np.geomspace(low, high, 80), []
+    for place, (product, copy) in enumerate(pairs):
+        heights = np.minimum(product.value, copy.value * reach)
+        roofs.append(Drawn(Style(f"ceiling: {product.name}, {copy.name}", 4, place), reach.tolist(), heights.tolist()))
     return roofs
 
 
@@ -144,12 +113,11 @@ def _floor_table(results: Results, floors: tuple[EngineFloor, ...]) -> str:
             case_name(floor.row.case, results),
             floor.cost.graph,
             digits(floor.median_ms),
-            digits(floor.compute_ms),
-            digits(floor.move_ms),
-            times_as(floor.median_ms / floor.floor_ms),
+            digits(floor.floor.compute_ms),
+            digits(floor.floor.move_ms),
+            f"{times_as(floor.floor.times(floor.median_ms))} ({floor.floor.bound})",
         )
         for floor in floors
-        if floor.floor_ms > 0
     ]
     heads = ("case", "graph", "median, ms", "arithmetic, ms", "memory, ms", "over its floor")
     return details("Each engine's time over its floor", data_table(heads, lines, "Each engine's time over its floor")) if lines else ""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 
 from .findings import warnings
-from .report_parts import NONE, case_name, digits, error, group_name, machine_of, mib, series_name
+from .report_parts import NONE, case_name, counted, digits, error, group_name, machine_of, mib, runs_each, series_name
 from .results import Results, Row
 from .statistics import Percentile
 from .summary import (
@@ -41,13 +41,11 @@ def conditions(results: Results) -> str:
     machine = machine_of(results)
     facts = {name.lower().removesuffix(" version"): value for name, value in results.environment.facts.items()}
     versions = ", ".join(f"{name} {facts[name]}" for name in _VERSIONS if name in facts)
-    runs = sorted({len(row.runs) for row in shown_rows(results)}) or [0]
-    repeats = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
-    clips = f"{len(results.clips)} clips of {sum(clip.seconds for clip in results.clips):.0f} s in all"
+    clips = f"{counted(len(results.clips), 'clip')} of {sum(clip.seconds for clip in results.clips):.0f} s in all"
     quick = " `--quick`, not for claims." if results.quick else ""
-    with_versions = f" with {versions}" if versions else ""
+    with_versions, each = f" with {versions}" if versions else "", runs_each(shown_rows(results))
     return (
-        f"Measured {results.created_utc[:10]} on {machine}{with_versions}: {clips}, {repeats} runs of each case, each in a "
+        f"Measured {results.created_utc[:10]} on {machine}{with_versions}: {clips}, {each} of each case, each in a "
         f"process of its own. Bundle {results.bundle['name']} ({results.bundle['id'][:12]}), trained on "
         f"{results.bundle['source']}.{quick}"
     )

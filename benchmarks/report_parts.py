@@ -100,6 +100,17 @@ def case_name(case: Case, results: Results) -> str:
     return case.contender if len(places) < 2 else f"{case.contender}, {case.device}, {case.threads} threads"
 
 
+def counted(count: int, what: str) -> str:
+    """`1 run`, `3 runs`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def runs_each(rows: Sequence[Row]) -> str:
+    """`3 runs`, or `2 to 3 runs` where cases differ."""
+    found = sorted({len(row.runs) for row in rows}) or [0]
+    return counted(found[0], "run") if len(found) == 1 else f"{found[0]} to {found[-1]} runs"
+
+
 def machine_of(results: Results) -> str:
     """The processor, as the environment names it."""
     facts = {name.lower(): value for name, value in results.environment.facts.items()}

@@ -9,6 +9,7 @@ from statistics import median
 from .report_parts import (
     NONE,
     Cell,
+    counted,
     data_table,
     details,
     digits,
@@ -17,6 +18,7 @@ from .report_parts import (
     guaranteed,
     mib,
     named,
+    runs_each,
     series_name,
     with_interval,
     with_note,
@@ -90,10 +92,8 @@ def _group(title: str, rows: Sequence[Row], results: Results) -> str:
 
 
 def _caption(rows: Sequence[Row], *, with_vram: bool, clips: int) -> str:
-    runs = sorted({len(row.runs) for row in rows})
-    repeats = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
     methods = ", ".join(sorted({run.memory.rss_method for row in rows for run in row.runs}))
-    told = f"{repeats} runs of each case, each in a process of its own; {clips} clips; peak RSS: {methods}"
+    told = f"{runs_each(rows)} of each case, each in a process of its own; {counted(clips, 'clip')}; peak RSS: {methods}"
     return told if with_vram else f"{told}; VRAM: {rows[0].runs[0].memory.vram_method}"
 
 
