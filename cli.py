@@ -41,6 +41,7 @@ def doctor() -> None:
 
 
 def _every_command() -> typer.Typer:
+    from .cli_bench import bench_app
     from .cli_data import data_app
     from .cli_export import export_app
     from .cli_score import score_app
@@ -60,6 +61,7 @@ def _every_command() -> typer.Typer:
     app.add_typer(train_app)
     app.add_typer(export_app)
     app.add_typer(data_app, name="data")
+    app.add_typer(bench_app, name="bench")
     app.command()(doctor)
     return app
 

@@ -74,13 +74,13 @@ class TorchEngine:
 def visual_engine(encoder: ConvLSTMEncoder, *, device: str = "cpu") -> TorchEngine:
     """The reference of the graph `visual`."""
     inputs, outputs = visual_specs(encoder.config)
-    return TorchEngine(encoder, _call_visual, inputs=inputs, outputs=outputs, device=device)
+    return TorchEngine(encoder, call_visual, inputs=inputs, outputs=outputs, device=device)
 
 
 def fusion_engine(fusion: DualTransformer, *, device: str = "cpu") -> TorchEngine:
     """The reference of the graph `fusion`."""
     inputs, outputs = fusion_specs(fusion.config)
-    return TorchEngine(fusion, _call_fusion, inputs=inputs, outputs=outputs, device=device)
+    return TorchEngine(fusion, call_fusion, inputs=inputs, outputs=outputs, device=device)
 
 
 def visual_specs(config: EncoderConfig) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -120,10 +120,10 @@ def _per_chunk(rest: Mapping[str, tuple[int | str, ...]]) -> tuple[TensorSpec, .
     return tuple(TensorSpec(name, "float32", ("batch", "chunks", *shape)) for name, shape in rest.items())
 
 
-def _call_visual(module: nn.Module, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+def call_visual(module: nn.Module, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     embedding, state = module(tensors[0], tensors[1], tuple(tensors[2:]))
     return embedding, *state
 
 
-def _call_fusion(module: nn.Module, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+def call_fusion(module: nn.Module, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     return tuple(module(*tensors))

@@ -29,7 +29,7 @@ CLASS_HEADS = ("softmax", "ordinal")
 STRATEGIES = ("pad", "pool", "sequential")
 """What is done with clips of different lengths; see `FusionConfig.strategy`."""
 MOST_CLASSES = 100
-_LEAST_GAP = 0.01
+LEAST_GAP = 0.01
 """Between two cut points of the ordinal head: no class vanishes, and the logarithm of its share stays exact enough."""
 
 MASKED = -1e4
@@ -390,12 +390,12 @@ class _OrdinalHead(nn.Module):
         self.latent = nn.Linear(width, 1, bias=False)
         nn.init.zeros_(self.latent.weight)
         cuts = torch.logit(torch.arange(1, classes) / classes)  # with the latent at 0 every class is as likely
-        self.cuts = nn.Parameter(torch.cat((cuts[:1], torch.log(torch.expm1(cuts.diff() - _LEAST_GAP)))))
+        self.cuts = nn.Parameter(torch.cat((cuts[:1], torch.log(torch.expm1(cuts.diff() - LEAST_GAP)))))
         """float32 (K - 1,): the first cut point, and what softplus makes the gaps to the next ones of."""
 
     def forward(self, fused: Tensor) -> Tensor:
         """float32 (B, N, width) -> log probabilities (B, N, K)."""
-        gaps = F.softplus(self.cuts[1:]) + _LEAST_GAP
+        gaps = F.softplus(self.cuts[1:]) + LEAST_GAP
         cuts = torch.cat((self.cuts[:1], self.cuts[:1] + torch.cumsum(gaps, dim=0)))
         above = self.latent(fused) - cuts
         not_above, is_above = -F.softplus(above), -F.softplus(-above)

@@ -6,7 +6,7 @@ engine waits for both. `ThreadPlan` says how many threads each has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from ..errors import EngineError
 from .ahead import Ahead, opened_apart
 from .bundle import GRAPHS, WHISPER, Bundle
 from .chunks import Chunk, ChunkStream, read_chunks
-from .engines import Tensors, home_device, open_engines
+from .engines import Engine, Tensors, home_device, open_engines
 from .engines.device_memory import OnGpu
 from .engines.state import State, stepper
 from .history import History, fusion_feeds
@@ -35,7 +35,23 @@ from .threads import ThreadPlan
 
 if TYPE_CHECKING:
     from .transcript import Transcriber, Transcription
-    from .whisper import SoundEncoder, WhisperWeights
+    from .whisper import WhisperWeights
+
+
+class Hearing(Protocol):
+    """What turns the sound of a chunk into one vector, as `SoundEncoder` does."""
+
+    def embed(self, samples: NDArray[np.float32], sample_mask: NDArray[np.bool_]) -> NDArray[np.float32] | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a scorer computes with, where it isn't to open its own: PyTorch beside ONNX Runtime, another Whisper, a fake."""
+
+    visual: Engine
+    fusion: Engine
+    open_sound: Callable[[], Hearing]
+    """Called once, when a clip first has sound."""
 
 
 @dataclass(slots=True)
@@ -109,32 +125,57 @@ class Scorer:
             BundleError: the bundle has no such precision.
             EngineError: the backend or device is not available, or the graphs are not those of a shortcast bundle.
         """
-        self.bundle = bundle
         self.plan = ThreadPlan.fit(threads)
+        self.bundle = bundle
         self._device = device or home_device(backend)
         self._whisper = whisper
         self._cache = cache
-        self._beside = ThreadPoolExecutor(thread_name_prefix="shortcast-beside")
-        self._sound: Future[SoundEncoder] | None = None
-        self._sound_lock = Lock()
-        self._transcriber: Transcriber | None = self._open_transcriber() if transcribe else None
+        self._hear_with(self._open_sound, self._open_transcriber() if transcribe else None)
         if preload_sound:
             self.preload_sound()
-        self._visual, self._fusion = open_engines(
-            [bundle.graph(name, precision=precision) for name in GRAPHS],
-            backend=backend,
-            device=self._device,
-            threads=self.plan.graphs,
-            cache=cache,
+        self._see_with(
+            *open_engines(
+                [bundle.graph(name, precision=precision) for name in GRAPHS],
+                backend=backend,
+                device=self._device,
+                threads=self.plan.graphs,
+                cache=cache,
+            )
         )
-        self._seeing = stepper(self._visual)
+
+    @classmethod
+    def of_parts(cls, bundle: Bundle, parts: Parts, *, threads: int | None = None) -> Scorer:
+        """A scorer that computes with parts opened elsewhere; it closes the engines.
+
+        Args:
+            bundle: the opened bundle.
+            parts: its engines and what hears.
+            threads: CPUs for one stream, see `ThreadPlan`; the parts have theirs already.
+
+        Raises:
+            EngineError: the graphs are not those of a shortcast bundle.
+        """
+        scorer = cls.__new__(cls)
+        scorer.bundle, scorer.plan = bundle, ThreadPlan.fit(threads)
+        scorer._hear_with(parts.open_sound, None)
+        scorer._see_with(parts.visual, parts.fusion)
+        return scorer
+
+    def _hear_with(self, open_sound: Callable[[], Hearing], transcriber: Transcriber | None) -> None:
+        self._beside = ThreadPoolExecutor(thread_name_prefix="shortcast-beside")
+        self._sound: Future[Hearing] | None = None
+        self._sound_lock = Lock()
+        self._opens_sound, self._transcriber = open_sound, transcriber
+
+    def _see_with(self, visual: Engine, fusion: Engine) -> None:
+        self._visual, self._fusion = visual, fusion
+        self._seeing = stepper(visual)
         self._prepare()
         dims = {spec.name: spec.shape[-1] for spec in self._fusion.inputs}
         self._visual_dim, self._audio_dim = int(dims["visual"]), int(dims["audio"])
-        if self._audio_dim != bundle.contract.sound.embedding_dim:
-            raise EngineError(
-                f"the fusion graph wants {self._audio_dim} sound features, the contract {bundle.contract.sound.embedding_dim}"
-            )
+        promised = self.bundle.contract.sound.embedding_dim
+        if self._audio_dim != promised:
+            raise EngineError(f"the fusion graph wants {self._audio_dim} sound features, the contract {promised}")
 
     def _prepare(self) -> None:
         """On a GPU, does what the first clip would otherwise wait for at every new shape."""
@@ -307,17 +348,17 @@ class Scorer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _load_sound(self) -> SoundEncoder:
+    def _load_sound(self) -> Hearing:
         """The sound encoder, loaded when a clip first needs it, or before: one without sound never waits for it."""
         return self._begin_sound().result()
 
-    def _begin_sound(self) -> Future[SoundEncoder]:
+    def _begin_sound(self) -> Future[Hearing]:
         with self._sound_lock:
             if self._sound is None:
-                self._sound = self._beside.submit(self._open_sound)
+                self._sound = self._beside.submit(self._opens_sound)
             return self._sound
 
-    def _open_sound(self) -> SoundEncoder:
+    def _open_sound(self) -> Hearing:
         from .whisper import SoundEncoder
 
         contract = self.bundle.sound_contract
@@ -411,7 +452,7 @@ def _rows(outputs: Tensors, lengths: Sequence[int]) -> list[Tensors]:
     ]
 
 
-def _embed_sound(encoder: SoundEncoder, chunk: Chunk) -> _Embedded:
+def _embed_sound(encoder: Hearing, chunk: Chunk) -> _Embedded:
     started = perf_counter()
     embedding = encoder.embed(chunk.samples, chunk.sample_mask)
     return _Embedded(embedding, 1e3 * (perf_counter() - started))

@@ -169,11 +169,19 @@ class SoundEncoder:
         valid = encoder_frame_mask(sample_mask)
         if not valid.any():
             return None
-        tail = np.zeros(round(self._contract.tail_silence_s * SAMPLE_RATE_HZ), dtype=np.float32)
-        mel = log_mel(np.concatenate([samples, tail]), mel_bins=self._contract.mel_bins)
-        encoded = self._model.encode(ctranslate2.StorageView.from_array(mel[None]), to_cpu=True)
-        frames = np.asarray(encoded)[0, : samples.size // ENCODER_FRAME_SAMPLES]
+        frames = self.encode(self.features(samples))[: samples.size // ENCODER_FRAME_SAMPLES]
         return np.asarray(frames[valid].mean(axis=0), dtype=np.float32)
+
+    def features(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The log-mel spectrogram the encoder is given for a window: float32 (M, F)."""
+        tail = np.zeros(round(self._contract.tail_silence_s * SAMPLE_RATE_HZ), dtype=np.float32)
+        return log_mel(np.concatenate([samples, tail]), mel_bins=self._contract.mel_bins)
+
+    def encode(self, mel: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The encoder alone: float32 (M, F) -> float32 (F / 2, D)."""
+        encoded = self._model.encode(ctranslate2.StorageView.from_array(mel[None]), to_cpu=True)
+        frames: NDArray[np.float32] = np.asarray(encoded)[0]
+        return frames
 
 
 def _load(path: Path, encoder: bytes | None, options: dict[str, Any]) -> Any:

@@ -28,6 +28,8 @@ COMMANDS = [
     "verify",
     "inspect",
     "sign",
+    "bench",
+    "bench compare",
     "doctor",
 ]
 SIGN_IT = "its maker signs it with `shortcast sign`"

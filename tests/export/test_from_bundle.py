@@ -1,52 +1,69 @@
-"""A bundle's graphs as PyTorch models again."""
+"""PyTorch modules rebuilt from a bundle alone."""
 
+from dataclasses import replace
 from pathlib import Path
-from shutil import copytree
 
-import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
-from shortcast.errors import BundleError
-from shortcast.export.from_bundle import rebuild_encoder, rebuild_fusion, torch_pipeline
-from shortcast.export.parity import fusion_parity
-from shortcast.runtime.bundle import Bundle, demo_bundle
-from shortcast.runtime.engines import open_engine
+from shortcast.errors import EngineError
+from shortcast.export.from_bundle import modules_of
+from shortcast.export.onnx import export_fusion
+from shortcast.models.dual_transformer import DualTransformer, FusionConfig
+from shortcast.runtime.bundle import Bundle
 
 
 @pytest.fixture(scope="module")
-def demo() -> Bundle:
-    return Bundle.open(demo_bundle())
+def bundle(demo: Path) -> Bundle:
+    return Bundle.open(demo)
 
 
-def test_the_models_give_what_pytorch_gave_at_export(demo: Bundle) -> None:
-    pipeline = torch_pipeline(demo)
-    assert pipeline.parity
-    assert max(row.max_abs_error or 0.0 for row in pipeline.parity) < 1e-5
+def test_the_modules_are_rebuilt_with_their_dimensions(bundle: Bundle) -> None:
+    encoder, fusion = modules_of(bundle)
+    assert not encoder.training
+    assert not fusion.training
+    assert (encoder.config.stem_channels, encoder.config.hidden_channels, encoder.config.pool_grid) == ((16, 32, 48), (32, 32), (5, 3))
+    assert (encoder.config.pixel_mean, encoder.config.pixel_std) == (0.45, 0.25)
+    assert (fusion.config.heads, fusion.config.layers, fusion.config.position_cap) == (4, 2, 90)
+    assert fusion.config.window == bundle.manifest.window_chunks
 
 
-def test_the_fusion_agrees_with_its_graph_at_other_shapes(demo: Bundle) -> None:
-    with open_engine(demo.graph("fusion", precision="fp32")) as engine:
-        assert [row for row in fusion_parity(torch_pipeline(demo).fusion, engine) if not row.passed] == []
+def test_graphs_with_other_weights_do_not_pass_for_the_bundles(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = onnx.load(str(bundle.graph("fusion")))
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name == "spread.bias")
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 0.01, "spread.bias"))
+    altered = tmp_path / "fusion.onnx"
+    onnx.save(model, str(altered))
+    graphs = {"visual": bundle.graph("visual"), "fusion": altered}
+    monkeypatch.setattr(Bundle, "graph", lambda _, name: graphs[name])
+    with pytest.raises(EngineError, match="do not give its golden answers"):
+        modules_of(bundle)
 
 
-def test_a_graph_that_is_not_the_models_is_refused(demo: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    fusion = demo.graph("fusion", precision="fp32")
-    monkeypatch.setattr(Bundle, "graph", lambda self, name, *, precision: fusion)
-    with pytest.raises(BundleError, match="does not hold the visual encoder's weights"):
-        rebuild_encoder(demo)
+def test_a_graph_that_is_no_fusion_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    visual = bundle.graph("visual")
+    monkeypatch.setattr(Bundle, "graph", lambda _, name: visual)
+    with pytest.raises(EngineError, match="cannot be rebuilt"):
+        modules_of(bundle)
 
 
-def test_other_weights_are_refused_by_the_golden_data(demo: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    folder = tmp_path / "onnx"
-    copytree(demo.path / "onnx", folder)
-    model = onnx.load(folder / "fusion.fp32.onnx")
-    bias = next(tensor for tensor in model.graph.initializer if tensor.name == "gate.bias")
-    moved = numpy_helper.to_array(bias) + np.array([3, 0, 0], np.float32)
-    bias.CopyFrom(numpy_helper.from_array(moved, bias.name))
-    onnx.save(model, folder / "fusion.fp32.onnx")
-    monkeypatch.setattr(Bundle, "graph", lambda self, name, *, precision: folder / f"{name}.{precision}.onnx")
-    assert rebuild_fusion(demo).gate.bias is not None
-    with pytest.raises(BundleError, match="differ from its golden data"):
-        torch_pipeline(demo)
+@pytest.mark.parametrize("strategy", ["pad", "pool", "sequential"])
+def test_an_ordinal_head_and_other_dimensions_come_back(bundle: Bundle, tmp_path: Path, strategy: str) -> None:
+    from shortcast.export.from_bundle import _fusion
+
+    torch.manual_seed(1)
+    config = FusionConfig(width=32, heads=2, layers=1, feedforward=48, classes=3, class_head="ordinal", strategy=strategy, position_cap=7)
+    fusion = DualTransformer(config).eval()
+    for parameter in fusion.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    export_fusion(fusion, tmp_path / "fusion.onnx")
+    target = replace(bundle.manifest.target, class_edges=bundle.manifest.target.class_edges[:2])
+    manifest = replace(bundle.manifest, target=target, window_chunks=config.window)
+    rebuilt = _fusion(onnx.load(str(tmp_path / "fusion.onnx")).graph, replace(bundle, manifest=manifest))
+    assert rebuilt.config == config
+    feeds = torch.randn(1, 4, 128), torch.randn(1, 4, 384), torch.ones(1, 4), torch.ones(1, 4), torch.ones(1, 4)
+    with torch.inference_mode():
+        for expected, found in zip(fusion(*feeds), rebuilt(*feeds), strict=True):
+            torch.testing.assert_close(found, expected)

@@ -1,0 +1,149 @@
+"""What is measured, in which order, and for how long: every contender, every scope and scenario that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from random import Random
+
+from ..runtime.bundle import Bundle
+from .contenders import BACKENDS, Contender, contender
+from .hearing import WHISPERS
+from .recording import RunRule
+from .results import Case, Scenario, Scope
+from .statistics import needed_samples
+from .task import Load
+from .warmup import WarmUpRule
+
+SCOPES: tuple[Scope, ...] = ("engine", "stage", "file")
+SCENARIOS: tuple[Scenario, ...] = ("single-stream", "offline", "server", "live")
+REFERENCE = ("torch-eager", "fp32", "transformers float32")
+"""All of it in PyTorch."""
+_QUICK_BACKENDS = {"onnxruntime": ("fp32", "int8"), "torch-eager": ("fp32",)}
+_EVERYWHERE: tuple[tuple[Scope, Scenario], ...] = (("engine", "single-stream"), ("file", "single-stream"))
+_FOR_THE_FIRST: tuple[tuple[Scope, Scenario], ...] = (("stage", "single-stream"), ("file", "offline"), ("file", "server"), ("file", "live"))
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What was asked for; empty tuples leave the choice here."""
+
+    backends: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ()
+    whispers: tuple[str, ...] = ()
+    scopes: tuple[Scope, ...] = ()
+    scenarios: tuple[Scenario, ...] = ()
+    device: str = "cpu"
+    threads: int = 1
+    repeats: int | None = None
+    seed: int = 0
+    quick: bool = False
+    budget_s: float | None = None
+    bound_ms: float = 500.0
+    period_s: float | None = None
+
+    @property
+    def runs_each(self) -> int:
+        """Repeats of every case."""
+        return self.repeats or (1 if self.quick else 3)
+
+    @property
+    def total_s(self) -> float:
+        """Seconds for everything."""
+        return self.budget_s or (50.0 if self.quick else 840.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long the parts of a run may take."""
+
+    warm_up: WarmUpRule
+    rule: RunRule
+    load: Load
+    timeout_s: float
+    """For a whole process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One run to be made."""
+
+    contender: Contender
+    case: Case
+    repeat: int
+
+
+def contenders_of(wishes: Wishes, bundle: Bundle) -> list[Contender]:
+    """Every contender, the lean default first: each backend with the bundle's own Whisper, then other Whispers, then all PyTorch."""
+    own = f"ctranslate2 {bundle.manifest.whisper.compute_type}"
+    graphs = _QUICK_BACKENDS if wishes.quick else BACKENDS
+    chosen = {name: BACKENDS.get(name, ("fp32",)) for name in wishes.backends} or graphs
+    pairs = [(name, form) for name, forms in chosen.items() for form in (wishes.precisions or forms)]
+    if wishes.whispers:
+        triples = [(*pair, whisper) for pair, whisper in product(pairs, wishes.whispers)]
+    else:
+        triples = [(*pair, own) for pair in pairs]
+        if not wishes.backends and not wishes.precisions and not wishes.quick:
+            triples += [("onnxruntime", "fp32", whisper) for whisper in WHISPERS if whisper != own]
+            triples.append(REFERENCE)
+    return [contender(*triple, wishes.device) for triple in dict.fromkeys(triples)]
+
+
+def cases_of(wishes: Wishes, contenders: Sequence[Contender]) -> list[tuple[Contender, Case]]:
+    """Every case. Where scopes or scenarios are named, each contender gets them all; else only the first gets the long ones."""
+    named = bool(wishes.scopes or wishes.scenarios)
+    pairs = tuple(_valid(wishes.scopes or SCOPES, wishes.scenarios or SCENARIOS)) if named else _EVERYWHERE
+    cases = [(what, case_of(what, wishes, *pair)) for what in contenders for pair in pairs]
+    if not named and not wishes.quick:
+        first = contenders[0]
+        cases += [(first, case_of(first, wishes, *pair)) for pair in _FOR_THE_FIRST]
+        cases += [(what, case_of(what, wishes, "file", "offline")) for what in contenders if _is_reference(what)]
+    return cases
+
+
+def case_of(what: Contender, wishes: Wishes, scope: Scope, scenario: Scenario) -> Case:
+    """One contender in one scope and scenario."""
+    return Case(what.backend, what.precision, what.whisper, what.device, wishes.threads, scope, scenario)
+
+
+def order_of(cases: Sequence[tuple[Contender, Case]], *, repeats: int, seed: int, lean_first: bool = False) -> list[Planned]:
+    """All runs: every case once in a shuffled order, then all again in another, so that no case is measured only early or only late.
+
+    Args:
+        cases: what is run.
+        repeats: how often.
+        seed: of the order.
+        lean_first: in each block, what loads fast comes first: where time may run out, most is known by then.
+    """
+    random, runs = Random(seed), []
+    for repeat in range(repeats):
+        block = [Planned(what, case, repeat) for what, case in cases]
+        random.shuffle(block)
+        runs += sorted(block, key=lambda planned: not planned.contender.lean) if lean_first else block
+    return runs
+
+
+def pace_of(wishes: Wishes, runs: int, *, chunk_s: float) -> Pace:
+    """Splits the time there is among the runs; each needs some seconds to start, to load and to warm up."""
+    share_s = wishes.total_s / max(1, runs)
+    timed_s = min(10.0, max(1.5 if wishes.quick else 3.0, 0.4 * share_s))
+    samples = -(-needed_samples(99.0 if not wishes.quick else 90.0) // wishes.runs_each)
+    search_s = 10.0 if wishes.quick else max(30.0, 4 * timed_s)
+    return Pace(
+        WarmUpRule(most_s=timed_s / 2),
+        RunRule(least_s=timed_s, least_samples=samples, most_s=1.5 * timed_s),
+        Load(wishes.bound_ms, wishes.period_s or chunk_s, search_s),
+        timeout_s=60.0 + 20 * timed_s + 2 * search_s,
+    )
+
+
+def _valid(scopes: Sequence[Scope], scenarios: Sequence[Scenario]) -> Iterator[tuple[Scope, Scenario]]:
+    """Engines and stages are timed one call after the other; scenarios of load take whole files."""
+    for scope, scenario in product(scopes, scenarios):
+        if scope == "file" or scenario == "single-stream":
+            yield scope, scenario
+
+
+def _is_reference(what: Contender) -> bool:
+    return (what.backend, what.precision, what.whisper) == REFERENCE
