@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 from random import Random
 
+from ..errors import EngineError
 from ..runtime.bundle import Bundle
+from .budget import Fit, fit_budget, gpu_options
 from .contenders import BACKENDS, Contender, contender
-from .hearing import WHISPERS
+from .hearing import WHISPERS, whisper_weights
 from .recording import RunRule
 from .results import Case, Scenario, Scope
 from .statistics import needed_samples
@@ -42,6 +45,8 @@ class Wishes:
     budget_s: float | None = None
     bound_ms: float = 500.0
     period_s: float | None = None
+    vram_budget_bytes: int | None = None
+    """What contenders on a GPU may need there."""
 
     @property
     def runs_each(self) -> int:
@@ -88,6 +93,34 @@ def contenders_of(wishes: Wishes, bundle: Bundle) -> list[Contender]:
             triples += [("onnxruntime", "fp32", whisper) for whisper in WHISPERS if whisper != own]
             triples.append(REFERENCE)
     return [contender(*triple, wishes.device) for triple in dict.fromkeys(triples)]
+
+
+def fit_of(wishes: Wishes, contenders: Sequence[Contender], bundle: Bundle, whisper: Path | None) -> Fit | None:
+    """The first configuration within the budget of GPU memory, among those a benchmark runs: one stream, each graph with its own scratch.
+
+    Raises:
+        EngineError: no contender runs on a GPU, or nothing fits.
+    """
+    if wishes.vram_budget_bytes is None:
+        return None
+    precisions = [what.precision for what in contenders if what.device == "cuda" and what.precision in bundle.manifest.variants]
+    if not precisions:
+        raise EngineError("--vram-budget is for contenders on a GPU, and none is asked for that the bundle has graphs for")
+    options = gpu_options(bundle, list(dict.fromkeys(precisions)), whisper=whisper_weights(bundle, whisper).path)
+    able = [option for option in options if option.batch == 1 and not option.shared_scratch and option.fusion_device == "cuda"]
+    return fit_budget(wishes.vram_budget_bytes, able)
+
+
+def within(fit: Fit | None, contenders: Sequence[Contender]) -> list[Contender]:
+    """The contenders, those on a GPU as the configuration that fits has them."""
+    if fit is None:
+        return list(contenders)
+    chosen, whisper = fit.option, f"ctranslate2 {fit.option.whisper_type}"
+    fitted = [
+        replace(what, precision=chosen.precision, whisper=whisper, sound_device=chosen.whisper_device) if what.device == "cuda" else what
+        for what in contenders
+    ]
+    return list(dict.fromkeys(fitted))
 
 
 def cases_of(wishes: Wishes, contenders: Sequence[Contender]) -> list[tuple[Contender, Case]]:

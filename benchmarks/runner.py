@@ -16,7 +16,7 @@ from .isolation import Finished, run_task
 from .limits import measure_limits
 from .machine_state import Machine, labels_of
 from .nvml import open_nvml
-from .plan import Planned, Wishes, case_of, cases_of, contenders_of, order_of, pace_of
+from .plan import Planned, Wishes, case_of, cases_of, contenders_of, fit_of, order_of, pace_of, within
 from .proof import merged, refusal
 from .results import SCHEMA, Case, Label, Limits, MachineState, Parity, Results, Row, Run
 from .statistics import summarise, unstable_series
@@ -61,10 +61,15 @@ class Benchmark:
             clips: the workload.
             wishes: what was asked for.
             whisper: a directory with the Whisper weights; None looks in the usual places.
+
+        Raises:
+            EngineError: a backend is unknown, or nothing fits into the budget of GPU memory.
         """
         self._bundle, self._clips, self._wishes = bundle, tuple(clips), wishes
         self._whisper = str(whisper) if whisper else None
-        self.contenders = contenders_of(wishes, bundle)
+        contenders = contenders_of(wishes, bundle)
+        self.fit = fit_of(wishes, contenders, bundle, whisper)
+        self.contenders = within(self.fit, contenders)
         self._found: dict[Case, _Found] = {}
         self._of_contender: dict[Contender, _Found] = {what: _Found(refusal=what.missing()) for what in self.contenders}
         able = [what for what in self.contenders if not self._of_contender[what].refusal]
