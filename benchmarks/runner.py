@@ -27,6 +27,8 @@ _QUICK_PROOF_CLIPS = 4
 _RUN_PROOF_CLIPS = 1
 """Each process shows that it computes what was proved."""
 _OUT_OF_TIME = "out of time: give it more with --budget, or ask for less"
+_COMPILING_S = 300.0
+"""More for what compiles when it's first called."""
 _CACHING = 0.8
 """The same input again takes less than this share of another's time: the contender answers from memory."""
 
@@ -132,7 +134,7 @@ class Benchmark:
         """All proof clips, in a process as the timed ones are."""
         found = self._of_contender[what]
         try:
-            finished = run_task(self._task(what, None, proof_clips=None), timeout_s=max(120.0, self.pace.timeout_s))
+            finished = run_task(self._task(what, None, proof_clips=None), timeout_s=max(120.0, self._patience_s(what)))
         except ShortcastError as error:
             found.refusal = str(error)
             return
@@ -150,7 +152,8 @@ class Benchmark:
                 found.refusal = _OUT_OF_TIME
             return
         before, begun = machine.look(), monotonic()
-        timeout_s = self._timeout_s(left_s)
+        # A quick benchmark keeps its word; a long one lets a run that was begun end.
+        timeout_s = max(15.0, left_s) if self._wishes.quick else self._patience_s(planned.contender)
         clips = _QUICK_PROOF_CLIPS if self._wishes.quick else _RUN_PROOF_CLIPS
         try:
             finished = run_task(self._task(planned.contender, planned.case, proof_clips=clips), timeout_s=timeout_s)
@@ -169,9 +172,8 @@ class Benchmark:
             found.runs.append(_as_run(planned, order, finished, before, after))
             found.labels |= labels_of(before, after)
 
-    def _timeout_s(self, left_s: float) -> float:
-        """A quick benchmark keeps its word; a long one lets a run that was begun end."""
-        return max(15.0, left_s) if self._wishes.quick else self.pace.timeout_s
+    def _patience_s(self, what: Contender) -> float:
+        return self.pace.timeout_s + (_COMPILING_S if what.backend == "torch-compile" else 0.0)
 
     def _task(self, what: Contender, case: Case | None, *, proof_clips: int | None) -> Task:
         return Task(
