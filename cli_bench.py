@@ -98,6 +98,9 @@ def run(
         float | None, typer.Option("--period", min=0.01, help="live: seconds from chunk to chunk.", show_default="the chunk's length")
     ] = None,
     budget: Annotated[float | None, typer.Option("--budget", min=0.2, help="Minutes for all of it.", show_default="14")] = None,
+    vram_budget: Annotated[
+        str | None, typer.Option("--vram-budget", metavar="SIZE", help="On a GPU: the fastest configuration that fits, such as 1.5GiB.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Within a minute: fewer contenders, one run each, labelled QUICK.")] = False,
     whisper: WhisperOption = None,
     output: Annotated[
@@ -137,8 +140,11 @@ def run(
         budget_s=None if budget is None else 60 * budget,
         bound_ms=bound,
         period_s=period,
+        vram_budget_bytes=_bytes(vram_budget),
     )
     benchmark = Benchmark(bundle, find_clips(given), wishes, whisper=whisper)
+    for line in benchmark.fit.lines if benchmark.fit else ():
+        say(line)
     if quick:
         say(f"--quick measures {', '.join(what.name for what in benchmark.contenders)}; without it there are more")
     with BenchBar() as bar:
@@ -163,6 +169,15 @@ def _known(precisions: list[str] | None) -> tuple[str, ...]:
     if odd:
         raise typer.BadParameter(f"--precision is one of {', '.join(PRECISIONS)}, got {odd[0]}")
     return tuple(precisions or ())
+
+
+def _bytes(text: str | None) -> int | None:
+    from .benchmarks.budget import parse_bytes
+
+    try:
+        return None if text is None else parse_bytes(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _bundle_and_clips(sources: list[Path]) -> tuple[Bundle, list[Path]]:

@@ -46,6 +46,9 @@ class Contender:
     precision: str
     whisper: str
     device: str = "cpu"
+    """Of the graphs."""
+    sound_device: str = ""
+    """Of Whisper, where it is another."""
 
     @property
     def lean(self) -> bool:
@@ -122,7 +125,7 @@ def open_contender(
     mark("load-graphs")
     visual, fusion = _open_graphs(what, bundle, threads)
     mark("load-sound")
-    ears = open_ears(what.whisper, bundle, device=what.device, threads=sound_threads, whisper=whisper)
+    ears = open_ears(what.whisper, bundle, device=what.sound_device or what.device, threads=sound_threads, whisper=whisper)
     return Opened(bundle, visual, fusion, ears)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 from random import Random
 
+from ..errors import EngineError
 from ..runtime.bundle import Bundle
+from .budget import Fit, fit_budget, gpu_options
 from .contenders import BACKENDS, Contender, contender
-from .hearing import WHISPERS
+from .hearing import WHISPERS, whisper_weights
 from .recording import RunRule
 from .results import Case, Scenario, Scope
 from .statistics import needed_samples
@@ -42,6 +45,8 @@ class Wishes:
     budget_s: float | None = None
     bound_ms: float = 500.0
     period_s: float | None = None
+    vram_budget_bytes: int | None = None
+    """What contenders on a GPU may need there."""
 
     @property
     def runs_each(self) -> int:
@@ -90,6 +95,34 @@ def contenders_of(wishes: Wishes, bundle: Bundle) -> list[Contender]:
     return [contender(*triple, wishes.device) for triple in dict.fromkeys(triples)]
 
 
+def fit_of(wishes: Wishes, contenders: Sequence[Contender], bundle: Bundle, whisper: Path | None) -> Fit | None:
+    """The first configuration within the budget of GPU memory, among those a benchmark runs: one stream, each graph with its own scratch.
+
+    Raises:
+        EngineError: no contender runs on a GPU, or nothing fits.
+    """
+    if wishes.vram_budget_bytes is None:
+        return None
+    precisions = [what.precision for what in contenders if what.device == "cuda" and what.precision in bundle.manifest.variants]
+    if not precisions:
+        raise EngineError("--vram-budget is for contenders on a GPU, and none is asked for that the bundle has graphs for")
+    options = gpu_options(bundle, list(dict.fromkeys(precisions)), whisper=whisper_weights(bundle, whisper).path)
+    able = [option for option in options if option.batch == 1 and not option.shared_scratch and option.fusion_device == "cuda"]
+    return fit_budget(wishes.vram_budget_bytes, able)
+
+
+def within(fit: Fit | None, contenders: Sequence[Contender]) -> list[Contender]:
+    """The contenders, those on a GPU as the configuration that fits has them."""
+    if fit is None:
+        return list(contenders)
+    chosen, whisper = fit.option, f"ctranslate2 {fit.option.whisper_type}"
+    fitted = [
+        replace(what, precision=chosen.precision, whisper=whisper, sound_device=chosen.whisper_device) if what.device == "cuda" else what
+        for what in contenders
+    ]
+    return list(dict.fromkeys(fitted))
+
+
 def cases_of(wishes: Wishes, contenders: Sequence[Contender]) -> list[tuple[Contender, Case]]:
     """Every case. Where scopes or scenarios are named, each contender gets them all; else only the first gets the long ones."""
     named = bool(wishes.scopes or wishes.scenarios)
@@ -129,7 +162,7 @@ def pace_of(wishes: Wishes, runs: int, *, chunk_s: float) -> Pace:
     share_s = wishes.total_s / max(1, runs)
     timed_s = min(10.0, max(1.5 if wishes.quick else 3.0, 0.4 * share_s))
     samples = -(-needed_samples(99.0 if not wishes.quick else 90.0) // wishes.runs_each)
-    search_s = 10.0 if wishes.quick else max(30.0, 4 * timed_s)
+    search_s = 10.0 if wishes.quick else max(30.0, 0.6 * share_s)
     return Pace(
         WarmUpRule(most_s=timed_s / 2),
         RunRule(least_s=timed_s, least_samples=samples, most_s=1.5 * timed_s),

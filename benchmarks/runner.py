@@ -16,7 +16,7 @@ from .isolation import Finished, run_task
 from .limits import measure_limits
 from .machine_state import Machine, labels_of
 from .nvml import open_nvml
-from .plan import Planned, Wishes, case_of, cases_of, contenders_of, order_of, pace_of
+from .plan import Planned, Wishes, case_of, cases_of, contenders_of, fit_of, order_of, pace_of, within
 from .proof import merged, refusal
 from .results import SCHEMA, Case, Label, Limits, MachineState, Parity, Results, Row, Run
 from .statistics import summarise, unstable_series
@@ -27,6 +27,8 @@ _QUICK_PROOF_CLIPS = 4
 _RUN_PROOF_CLIPS = 1
 """Each process shows that it computes what was proved."""
 _OUT_OF_TIME = "out of time: give it more with --budget, or ask for less"
+_COMPILING_S = 300.0
+"""More for what compiles when it's first called."""
 _CACHING = 0.8
 """The same input again takes less than this share of another's time: the contender answers from memory."""
 
@@ -61,10 +63,15 @@ class Benchmark:
             clips: the workload.
             wishes: what was asked for.
             whisper: a directory with the Whisper weights; None looks in the usual places.
+
+        Raises:
+            EngineError: a backend is unknown, or nothing fits into the budget of GPU memory.
         """
         self._bundle, self._clips, self._wishes = bundle, tuple(clips), wishes
         self._whisper = str(whisper) if whisper else None
-        self.contenders = contenders_of(wishes, bundle)
+        contenders = contenders_of(wishes, bundle)
+        self.fit = fit_of(wishes, contenders, bundle, whisper)
+        self.contenders = within(self.fit, contenders)
         self._found: dict[Case, _Found] = {}
         self._of_contender: dict[Contender, _Found] = {what: _Found(refusal=what.missing()) for what in self.contenders}
         able = [what for what in self.contenders if not self._of_contender[what].refusal]
@@ -127,7 +134,7 @@ class Benchmark:
         """All proof clips, in a process as the timed ones are."""
         found = self._of_contender[what]
         try:
-            finished = run_task(self._task(what, None, proof_clips=None), timeout_s=max(120.0, self.pace.timeout_s))
+            finished = run_task(self._task(what, None, proof_clips=None), timeout_s=max(120.0, self._patience_s(what)))
         except ShortcastError as error:
             found.refusal = str(error)
             return
@@ -145,7 +152,8 @@ class Benchmark:
                 found.refusal = _OUT_OF_TIME
             return
         before, begun = machine.look(), monotonic()
-        timeout_s = self._timeout_s(left_s)
+        # A quick benchmark keeps its word; a long one lets a run that was begun end.
+        timeout_s = max(15.0, left_s) if self._wishes.quick else self._patience_s(planned.contender)
         clips = _QUICK_PROOF_CLIPS if self._wishes.quick else _RUN_PROOF_CLIPS
         try:
             finished = run_task(self._task(planned.contender, planned.case, proof_clips=clips), timeout_s=timeout_s)
@@ -164,9 +172,8 @@ class Benchmark:
             found.runs.append(_as_run(planned, order, finished, before, after))
             found.labels |= labels_of(before, after)
 
-    def _timeout_s(self, left_s: float) -> float:
-        """A quick benchmark keeps its word; a long one lets a run that was begun end."""
-        return max(15.0, left_s) if self._wishes.quick else self.pace.timeout_s
+    def _patience_s(self, what: Contender) -> float:
+        return self.pace.timeout_s + (_COMPILING_S if what.backend == "torch-compile" else 0.0)
 
     def _task(self, what: Contender, case: Case | None, *, proof_clips: int | None) -> Task:
         return Task(

@@ -1,12 +1,13 @@
 """What is planned: everything that was asked for, in an order that a seed repeats."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from shortcast.benchmarks.contenders import Contender, contender
-from shortcast.benchmarks.plan import REFERENCE, Wishes, cases_of, contenders_of, order_of, pace_of
+from shortcast.benchmarks.plan import REFERENCE, Wishes, cases_of, contenders_of, fit_of, order_of, pace_of, within
 from shortcast.errors import EngineError
 from shortcast.runtime.bundle import Bundle
 
@@ -96,3 +97,16 @@ def test_time_is_shared_among_the_runs(wishes: Wishes, runs: int, least_s: float
     assert pace.rule.least_s < pace.rule.most_s < pace.timeout_s
     assert pace.load.period_s == 2.0
     assert pace.rule.least_samples * wishes.runs_each >= (64 if wishes.quick else 662)
+
+
+def test_a_budget_of_gpu_memory_shapes_the_contenders_on_a_gpu_alone(bundle: Bundle) -> None:
+    wishes = Wishes(backends=("onnxruntime", "tensorrt"), vram_budget_bytes=8 << 30)
+    contenders = contenders_of(wishes, bundle)
+    fit = fit_of(wishes, contenders, bundle, None)
+    assert fit is not None
+    found = within(fit, contenders)
+    assert found[:2] == contenders[:2]
+    assert found[2] == Contender("tensorrt", "fp16", "ctranslate2 float32", "cuda", "cuda")
+    tight = fit_of(replace(wishes, vram_budget_bytes=fit.option.need_bytes - 1), contenders, bundle, None)
+    assert tight is not None
+    assert within(tight, contenders)[2] != found[2]
