@@ -74,7 +74,7 @@ def run(
         list[str] | None,
         typer.Option(
             "--backend",
-            help="onnxruntime, torch-eager, torch-compile, openvino, tensorrt, tensorrt-rtx, or module:function of your own. Repeatable.",
+            help="onnxruntime, torch-eager, torch-compile, openvino, tensorrt, or module:function of your own. Repeatable.",
             show_default="all",
         ),
     ] = None,

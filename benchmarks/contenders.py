@@ -11,7 +11,7 @@ from types import TracebackType
 
 from ..errors import BundleError, EngineError
 from ..runtime.bundle import GRAPHS, Bundle
-from ..runtime.engines import Engine, open_engine
+from ..runtime.engines import Engine, open_engines
 from ..runtime.scorer import Parts, Scorer
 from .hearing import Ears, open_ears
 
@@ -21,17 +21,15 @@ BACKENDS: dict[str, tuple[str, ...]] = {
     "torch-compile": ("fp32", "bf16"),
     "openvino": ("fp32",),
     "tensorrt": ("fp16",),
-    "tensorrt-rtx": ("fp16",),
 }
 """Backends of the graphs, each with the precisions that are measured when none is asked for."""
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
-_ON_GPU = ("tensorrt", "tensorrt-rtx")
+_ON_GPU = ("tensorrt",)
+"""Whichever flavour the bundle has a fitting engine of, TensorRT or TensorRT-RTX; opening it says what is missing."""
 _NEEDS = {
     "torch-eager": (("torch", "onnx"), "pip install 'shortcast[export]'"),
     "torch-compile": (("torch", "onnx"), "pip install 'shortcast[export]'"),
     "openvino": (("openvino",), "pip install openvino"),
-    "tensorrt": (("tensorrt",), "pip install 'shortcast[tensorrt]'"),
-    "tensorrt-rtx": (("tensorrt_rtx",), "pip install 'shortcast[tensorrt-rtx]'"),
     "transformers": (("torch", "transformers"), "pip install 'shortcast[whisper-convert]'"),
     "whisper.cpp": (("pywhispercpp",), "pip install pywhispercpp"),
 }
@@ -142,7 +140,7 @@ def _open_graphs(what: Contender, bundle: Bundle, threads: int) -> tuple[Engine,
     if what.precision == "bf16":
         raise EngineError(f"a bundle holds no bf16 graphs; {what.backend} runs {', '.join(bundle.manifest.variants)}")
     paths = [bundle.graph(name, precision=what.precision) for name in GRAPHS]
-    visual, fusion = (open_engine(path, backend=what.backend, device=what.device, threads=threads) for path in paths)
+    visual, fusion = open_engines(paths, backend=what.backend, device=what.device, threads=threads)
     return visual, fusion
 
 

@@ -10,6 +10,7 @@ from time import monotonic, perf_counter
 
 from ..errors import EngineError
 from ..runtime.bundle import GRAPHS, Bundle
+from ..runtime.engines.device_memory import DeviceMemory, OnGpu
 from ..runtime.many import streaming
 from ..runtime.scorer import Scorer
 from ..runtime.threads import ThreadPlan
@@ -97,9 +98,24 @@ def _answer(task: Task, opened: Opened, parity: Parity, cold: ColdStart, record:
 
 
 def _parts(task: Task, opened: Opened) -> dict[str, dict[str, int]]:
-    """Sizes of the weights as files hold them: the engines copy them, some packed otherwise."""
+    """What engines on a GPU say of themselves, else sizes of the weights as files hold them: engines copy them, some packed otherwise."""
     manifest = opened.bundle.manifest
     chosen = manifest.variants.get(task.contender.precision) or manifest.variants["fp32"]
     graphs = sum(sum(manifest.graphs[name][chosen[name]].weight_bytes.values()) for name in GRAPHS)
     model = whisper_weights(opened.bundle, Path(task.whisper) if task.whisper else None).path / MODEL_FILE
-    return {"load-graphs": {"graph weights": graphs}, "load-sound": {"Whisper weights": model.stat().st_size}}
+    return {"load-graphs": _on_gpu(opened) or {"graph weights": graphs}, "load-sound": {"Whisper weights": model.stat().st_size}}
+
+
+def _on_gpu(opened: Opened) -> dict[str, int]:
+    """What engines on a GPU say they take there; empty where they are elsewhere."""
+    engines = [engine for engine in (opened.visual, opened.fusion) if isinstance(engine, OnGpu)]
+    if not engines:
+        return {}
+    memory = DeviceMemory.together(engine.memory for engine in engines)
+    named = {
+        "engine weights": memory.weights_bytes or 0,
+        "scratch, shared by the engines": memory.scratch_bytes,
+        "inputs and outputs": memory.io_bytes,
+        "recurrent state": memory.state_bytes,
+    }
+    return {name: size for name, size in named.items() if size}

@@ -34,7 +34,7 @@ class Case:
     """One thing that is measured: what computes the graphs and the sound, and how it is asked."""
 
     backend: str
-    """Of the graphs: `onnxruntime`, `torch-eager`, `torch-compile`, `openvino`, `tensorrt`, `tensorrt-rtx`."""
+    """Of the graphs: `onnxruntime`, `torch-eager`, `torch-compile`, `openvino`, `tensorrt` of either flavour."""
     precision: str
     """Of the graphs: `fp32`, `bf16`, `fp16`, `int8`."""
     whisper: str

@@ -30,7 +30,6 @@ def test_all_contenders_have_a_place_installed_or_not(bundle: Bundle) -> None:
         ("torch-compile", "bf16", "cpu"),
         ("openvino", "fp32", "cpu"),
         ("tensorrt", "fp16", "cuda"),
-        ("tensorrt-rtx", "fp16", "cuda"),
     }
     others = {whisper for backend, _, whisper, _ in found if backend == "onnxruntime"} - {own}
     assert others == {"ctranslate2 int8", "transformers float32", "transformers float32 padded to 30 s", "whisper.cpp"}
