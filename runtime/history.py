@@ -8,6 +8,7 @@ bounded. A window of 1 is the mean of everything so far.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,3 +77,22 @@ def fusion_feeds(visual: Shown, audio: Shown) -> dict[str, NDArray[Any]]:
     """The fusion graph's inputs for one clip: both modalities as they are shown."""
     masks = {"visual_mask": visual[1], "audio_mask": audio[1], "chunk_mask": np.ones(len(visual[1]))}
     return {"visual": visual[0][None], "audio": audio[0][None], **{name: mask.astype(np.float32)[None] for name, mask in masks.items()}}
+
+
+def padded_feeds(feeds: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Fusion inputs of clips of different lengths as one batch; what is padded has a chunk mask of 0."""
+    longest = max(one["chunk_mask"].shape[1] for one in feeds)
+
+    def pad(values: NDArray[np.generic]) -> NDArray[np.generic]:
+        return np.pad(values, [(0, longest - size if axis == 1 else 0) for axis, size in enumerate(values.shape)])
+
+    return {name: np.concatenate([pad(one[name]) for one in feeds]) for name in feeds[0]}
+
+
+def clip_rows(outputs: Mapping[str, NDArray[Any]], lengths: Sequence[int]) -> list[dict[str, NDArray[Any]]]:
+    """Each clip's own fusion outputs, cut to its length."""
+    cut = {"chunk_weights": 2}  # (B, N, N); all others have one axis of chunks
+    return [
+        {name: values[(slice(row, row + 1), *[slice(length)] * cut.get(name, 1))] for name, values in outputs.items()}
+        for row, length in enumerate(lengths)
+    ]

@@ -16,9 +16,10 @@ from typing import Any
 from zlib import crc32
 
 from ..errors import MediaError
+from .containers import is_refused
 from .contract import SAMPLE_RATE_HZ
 from .media import Event, Media, MediaInfo, Picture, ReadOptions, Source, open_media
-from .sources import DEFAULT_RECONNECTS, is_refused
+from .read_options import DEFAULT_RECONNECTS
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 MOST_MISSING = 5

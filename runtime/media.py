@@ -17,8 +17,10 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from ..errors import MediaError
+from .containers import kind_of, open_container
 from .pictures import UPRIGHT, display_size
-from .sources import FOREIGN, FREE_DECODE_S, Place, ReadOptions, Source, find_source, kind_of, open_container, said
+from .read_options import FREE_DECODE_S, ReadOptions, Source
+from .sources import FOREIGN, Place, find_source, said
 from .streams import PICTURES_GONE_S, SOUND_GONE_S, Event, Picture, PictureStream, Sound, SoundStream
 from .timeline import Timeline
 

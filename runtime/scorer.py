@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from ..errors import EngineError
 from .ahead import Ahead, opened_apart
 from .bundle import GRAPHS, WHISPER, Bundle
-from .chunks import Chunk, ChunkStream, read_chunks
+from .chunks import Chunk, read_chunks
 from .engines import Engine, Tensors, home_device, open_engines
 from .engines.device_memory import OnGpu
 from .engines.state import State, stepper
-from .history import History, fusion_feeds
+from .history import History, clip_rows, fusion_feeds, padded_feeds
 from .media import ReadOptions, Source
+from .notes import with_notes
 from .pace import PaceKeeper
 from .score import Latency, Score
 from .start_cache import StartCache
@@ -209,7 +210,7 @@ class Scorer:
         deadline_s = self.bundle.contract.chunk_s if options.deadline_s is None else options.deadline_s
         stream.pace = PaceKeeper(chunks.live, deadline_s)
         ahead = Ahead(
-            _with_notes(chunks, options),
+            with_notes(chunks, options),
             self.plan.ahead,
             when_full=options.when_full or chunks.usually,
             lighten=_emptied,
@@ -303,7 +304,7 @@ class Scorer:
             stream.visual.add(stream.last_visual)
         known = perf_counter()
         shown = [fusion_feeds(stream.visual.shown(), stream.audio.shown()) for stream in streams]
-        fused = _rows(self._fusion.run(_padded(shown)), [feeds["chunk_mask"].shape[1] for feeds in shown])
+        fused = clip_rows(self._fusion.run(padded_feeds(shown)), [feeds["chunk_mask"].shape[1] for feeds in shown])
         fusion_ms, scores = 1e3 * (perf_counter() - known), []
         for stream, chunk, saw, hears, outputs in zip(streams, chunks, seen, heard, fused, strict=True):
             begun = perf_counter()
@@ -433,25 +434,6 @@ def _visual_feeds(chunk: Chunk) -> Tensors:
     return {"frames": chunk.frames[None], "frame_mask": chunk.frame_mask[None].astype(np.float32)}
 
 
-def _padded(feeds: Sequence[Tensors]) -> Tensors:
-    """Fusion inputs of clips of different lengths as one batch; what is padded has a chunk mask of 0."""
-    longest = max(one["chunk_mask"].shape[1] for one in feeds)
-
-    def pad(values: NDArray[np.generic]) -> NDArray[np.generic]:
-        return np.pad(values, [(0, longest - size if axis == 1 else 0) for axis, size in enumerate(values.shape)])
-
-    return {name: np.concatenate([pad(one[name]) for one in feeds]) for name in feeds[0]}
-
-
-def _rows(outputs: Tensors, lengths: Sequence[int]) -> list[Tensors]:
-    """Each clip's own fusion outputs, cut to its length."""
-    cut = {"chunk_weights": 2}  # (B, N, N); all others have one axis of chunks
-    return [
-        {name: values[(slice(row, row + 1), *[slice(length)] * cut.get(name, 1))] for name, values in outputs.items()}
-        for row, length in enumerate(lengths)
-    ]
-
-
 def _embed_sound(encoder: Hearing, chunk: Chunk) -> _Embedded:
     started = perf_counter()
     embedding = encoder.embed(chunk.samples, chunk.sample_mask)
@@ -465,43 +447,6 @@ def _emptied(item: tuple[Chunk, tuple[str, ...]]) -> tuple[Chunk, tuple[str, ...
     return replace(
         chunk, frames=frames, frame_mask=chunk.frame_mask[:0].copy(), samples=samples, sample_mask=chunk.sample_mask[:0].copy()
     ), notes
-
-
-def _with_notes(chunks: ChunkStream, options: ReadOptions) -> Iterator[tuple[Chunk, tuple[str, ...]]]:
-    """Each chunk with what its score lacks, said while the source stands there; the source is closed at the end."""
-    with chunks:
-        for chunk in chunks:
-            yield chunk, _notes(chunks, chunk, options)
-
-
-def _notes(chunks: ChunkStream, chunk: Chunk, options: ReadOptions) -> tuple[str, ...]:
-    """What the score lacks, in sentences."""
-    info = chunks.info
-    notes = [
-        (not options.use_pictures, "pictures left out on request"),
-        (not options.use_sound, "sound left out on request"),
-        (options.use_pictures and not info.has_video, "no pictures: scored from sound alone"),
-        (options.use_sound and not info.has_audio, "no sound: scored from pictures alone"),
-        (options.decode == "fast" and info.has_video, "decoded fast: a score may differ a little from that of exact decoding"),
-    ]
-    if chunk.final:
-        notes += _ending(chunks)
-        declared = "" if info.declared_s is None else f" of the {info.declared_s:.1f} s the container declares"
-        notes += [
-            (chunks.lost_packets > 0, f"packets that did not decode: {chunks.lost_packets}"),
-            (chunks.over_budget, f"decoding took over {options.decode_budget} s for a second of media, and was stopped"),
-            (chunks.truncated and not chunks.live, f"truncated: {chunks.decoded_s:.1f} s decoded{declared}"),
-            (chunk.epoch > 0, f"jumps of the clock: {chunk.epoch}"),
-        ]
-    return tuple(sentence for applies, sentence in notes if applies)
-
-
-def _ending(chunks: ChunkStream) -> list[tuple[bool, str]]:
-    """How a live source ended, where that was not its own end."""
-    return [
-        (chunks.live and chunks.limited, f"stopped after {chunks.decoded_s:.1f} s, as asked"),
-        (chunks.live and chunks.interruption is not None, f"the source {chunks.interruption}"),
-    ]
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

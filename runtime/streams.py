@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from .contract import SAMPLE_RATE_HZ
 from .pictures import UPRIGHT, orientation_of, sane_pixel_aspect
+from .read_options import ReadOptions
 from .skips import SkipPlan
-from .sources import ReadOptions
 from .timeline import FORWARD_JUMP_S, MAX_PICTURE_S, Timeline
 
 

@@ -23,7 +23,7 @@ ONE_MODULE_EACH = {
     "cuda": set(),
     "tensorrt": set(),
     "tensorrt_rtx": set(),
-    "av": {"runtime/sources.py", "runtime/streams.py", "runtime/media.py", "runtime/pictures.py"},
+    "av": {"runtime/containers.py", "runtime/sources.py", "runtime/streams.py", "runtime/media.py", "runtime/pictures.py"},
 }
 MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from shortcast.errors import MediaError
+from shortcast.runtime.containers import MEDIA_FORMATS, URL_FORMATS
 from shortcast.runtime.devices import DEVICES, Device, device_at, parse_device
-from shortcast.runtime.sources import MEDIA_FORMATS, URL_FORMATS, find_source
+from shortcast.runtime.sources import find_source
 
 FORMATS = {*DEVICES, "video4linux2,v4l2", "mov,mp4,m4a"} - {"v4l2", "pulse"}
 """As if FFmpeg had all but one, under the names it has them by."""

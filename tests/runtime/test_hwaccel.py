@@ -11,9 +11,11 @@ import av
 import pytest
 
 from shortcast.errors import MediaError
-from shortcast.runtime import sources
+from shortcast.runtime import containers
+from shortcast.runtime.containers import open_container
 from shortcast.runtime.gpu_findings import driver_version
-from shortcast.runtime.sources import ReadOptions, find_source, open_container
+from shortcast.runtime.read_options import ReadOptions
+from shortcast.runtime.sources import find_source
 
 NO_GPU = pytest.mark.skipif(driver_version() is not None, reason="an NVIDIA driver is here")
 
@@ -43,7 +45,7 @@ def test_a_decoder_that_is_not_the_hardwares_is_refused(sample: Path, monkeypatc
     stream = SimpleNamespace(codec_context=SimpleNamespace(is_hwaccel=hardware, name="vp8"))
     container: Any = SimpleNamespace(streams=SimpleNamespace(video=[stream]), close=lambda: closed.append(True))
     asked: dict[str, Any] = {}
-    monkeypatch.setattr(sources.av, "open", lambda *_, **options: asked.update(options) or container)
+    monkeypatch.setattr(containers.av, "open", lambda *_, **options: asked.update(options) or container)
     place, options = find_source(sample), ReadOptions(hwaccel="cuda")
     if hardware:
         assert open_container(place, options) is container

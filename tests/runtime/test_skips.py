@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shortcast.errors import MediaError
-from shortcast.runtime import media, sources
+from shortcast.runtime import media, read_options
 from shortcast.runtime.bundle import Bundle, demo_bundle
 from shortcast.runtime.chunks import Chunk, ReadOptions, read_chunks
 from shortcast.runtime.media import Picture, open_media
@@ -115,6 +115,6 @@ def test_a_decoder_that_takes_too_long_is_stopped(moving: Callable[..., Path], m
 
 
 def test_the_free_minute_keeps_short_clips_from_any_budget(moving: Callable[..., Path]) -> None:
-    assert sources.FREE_DECODE_S >= 10
+    assert read_options.FREE_DECODE_S >= 10
     with open_media(moving("libx264", {}), options=ReadOptions(decode_budget=1e-9)) as opened:
         assert len(list(opened.events())) == COUNT
