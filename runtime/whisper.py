@@ -153,8 +153,7 @@ class SoundEncoder:
 
     def warm_up(self) -> None:
         """Encodes a moment of silence: the first call of a process takes three times as long as the others, whatever its length."""
-        moment = np.zeros(_WARM_UP_FRAMES * ENCODER_FRAME_SAMPLES, dtype=np.float32)
-        self.embed(moment, np.ones(moment.size, dtype=np.bool_))
+        self.encode(self.features(np.zeros(_WARM_UP_FRAMES * ENCODER_FRAME_SAMPLES, dtype=np.float32)))
 
     def embed(self, samples: NDArray[np.float32], sample_mask: NDArray[np.bool_]) -> NDArray[np.float32] | None:
         """Encodes the window and averages the encoder frames that are real.
