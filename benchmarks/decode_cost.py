@@ -137,7 +137,7 @@ def make_clip(size: str, footage: Path, folder: Path) -> Path:
 
 def cache_folder() -> Path:
     """Where made clips are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shortcast"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shortcast-benchmarks"
 
 
 def main() -> None:
