@@ -71,6 +71,8 @@ def _run(arguments: Sequence[str]) -> None:
     if list(arguments[:1]) != ["score"] or "--help" in arguments or _COMPLETING in os.environ:
         _every_command()()
         return
+    # Scoring needs no BLAS; left alone, the threads that OpenBLAS starts when numpy is imported spin for 0.1 core-seconds.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from .cli_score import score_app
 
     started_as = Path(sys.argv[0])
