@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = sorted(path.parent for path in ROOT.glob("*/**/__init__.py") if not path.relative_to(ROOT).parts[0].startswith("."))
+BUILT = {"build", "dist"}
+"""What making a wheel leaves behind."""
+PACKAGES = sorted(
+    path.parent
+    for path in ROOT.glob("*/**/__init__.py")
+    if path.relative_to(ROOT).parts[0] not in BUILT and not path.relative_to(ROOT).parts[0].startswith(".")
+)
 
 tomllib = pytest.importorskip("tomllib", reason="tomllib needs Python 3.11")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -19,7 +25,7 @@ def test_every_package_folder_is_listed() -> None:
 
 
 def test_every_folder_with_modules_is_a_package() -> None:
-    not_packages = {"tests", "samples", "docs", "examples", "build", "dist"}
+    not_packages = {"tests", "samples", "docs", "examples", *BUILT}
     with_modules = {path.parent for path in ROOT.glob("*/**/*.py") if path.relative_to(ROOT).parts[0] not in not_packages}
     with_modules = {path for path in with_modules if not path.relative_to(ROOT).parts[0].startswith(".")}
     assert with_modules == set(PACKAGES)
