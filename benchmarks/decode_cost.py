@@ -25,11 +25,11 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 
 import av
 
 from ..runtime.cpu import available_cpus
+from .counted import run_counted
 
 SIZES = {"1080x1920": "6000k", "576x1024": "1500k"}
 _SECONDS = 30
@@ -105,17 +105,9 @@ def measure(clips: list[Path], *, rounds: int) -> DecodeCost:
 
 
 def _run(clip: Path, variant: str, turn: int, command: list[str]) -> Sample:
-    started = perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall_s = perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed with exit code {process.returncode}")
-    z = json.loads(said.splitlines()[-1])["z"] if said.strip() else None
-    return Sample(clip.name, variant, turn, wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, z)
+    done = run_counted(command)
+    z = json.loads(done.said.splitlines()[-1])["z"] if done.said.strip() else None
+    return Sample(clip.name, variant, turn, done.wall_s, done.core_s, done.peak_rss_mib, z)
 
 
 def make_clip(size: str, footage: Path, folder: Path) -> Path:

@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import random
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
 from ..runtime.cpu import available_cpus
+from .counted import run_counted
 
 _DECODE = """
 import sys, time, av
@@ -72,15 +71,9 @@ def measure(clips: list[Path], *, rounds: int) -> DecodeThreads:
 
 def _run(clip: Path, kind: str, threads: int, turn: int) -> Sample:
     command = [sys.executable, "-c", _DECODE, str(clip), kind, str(threads)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"decoding {clip} failed with exit code {process.returncode}")
-    pictures, wall_s = said.split()
-    return Sample(clip.name, kind, threads, turn, int(pictures), float(wall_s), usage.ru_utime + usage.ru_stime)
+    done = run_counted(command)
+    pictures, wall_s = done.said.split()
+    return Sample(clip.name, kind, threads, turn, int(pictures), float(wall_s), done.core_s)
 
 
 def main() -> None:

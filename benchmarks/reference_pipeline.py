@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import random
 import subprocess
@@ -22,9 +21,9 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 
 from ..runtime.cpu import available_cpus
+from .counted import run_counted
 
 _SAME_Z = 1e-4
 _REFERENCES = ("padded", "exact")
@@ -128,18 +127,9 @@ def _run(clip: Path, pipeline: str, turn: int, modules: Path) -> Sample:
     command = [sys.executable, "-m", "shortcast", "score", str(clip), "--format", "jsonl"]
     if pipeline != "shortcast":
         command = [*_THIS, str(clip), "--reference", pipeline, "--modules", str(modules)]
-    started = perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall_s = perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed with exit code {process.returncode}")
-    last = json.loads(said.splitlines()[-1])
-    core_s = usage.ru_utime + usage.ru_stime
-    return Sample(clip.name, pipeline, turn, wall_s, core_s, usage.ru_maxrss / 1024, last["z"])
+    done = run_counted(command)
+    last = json.loads(done.said.splitlines()[-1])
+    return Sample(clip.name, pipeline, turn, done.wall_s, done.core_s, done.peak_rss_mib, last["z"])
 
 
 def main() -> None:
