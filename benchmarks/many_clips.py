@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
-import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -27,6 +25,7 @@ import numpy as np
 from ..runtime.bundle import Bundle, demo_bundle
 from ..runtime.cpu import available_cpus
 from ..runtime.engines import Engine, Tensors, open_engine
+from .counted import run_counted
 
 _BATCHES = (1, 2, 4)
 
@@ -82,14 +81,8 @@ def _run(folder: Path, jobs: int) -> tuple[int, JobsRun]:
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "scores.jsonl"
         command = [sys.executable, "-m", "shortcast", "score", str(folder), "-o", str(out), "--jobs", str(jobs)]
-        started = perf_counter()
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        wall_s = perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode not in (0, 1):
-            raise SystemExit(f"{' '.join(command)} failed with exit code {process.returncode}")
-        return len(out.read_text().splitlines()), JobsRun(jobs, wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+        done = run_counted(command, accepted=(0, 1))
+        return len(out.read_text().splitlines()), JobsRun(jobs, done.wall_s, done.core_s, done.peak_rss_mib)
 
 
 def _batches(threads: int, calls: int) -> list[BatchRun]:

@@ -22,6 +22,17 @@ def test_memory_is_that_of_the_process() -> None:
     assert large.peak_rss_mib - small.peak_rss_mib > 150
 
 
+def test_memory_of_who_starts_it_is_not_counted() -> None:
+    held = bytearray(300 << 20)
+    held[::4096] = b"1" * len(held[::4096])
+    assert run_counted([sys.executable, "-c", ""]).peak_rss_mib < 100
+
+
+def test_a_command_that_is_not_there_is_named() -> None:
+    with pytest.raises(SystemExit, match="no-such-command failed with exit code 127"):
+        run_counted(["no-such-command"])
+
+
 def test_a_process_that_fails_is_named() -> None:
     with pytest.raises(SystemExit, match="failed with exit code 3"):
         run_counted([sys.executable, "-c", "raise SystemExit(3)"])
