@@ -43,13 +43,24 @@ def print_results(console: Console, results: Results) -> None:
     for table in tables(results):
         console.print()
         console.print(table)
-    refused = list(dict.fromkeys(_refusals(results)))
-    if refused:
-        console.print("\n[bold]no number, because[/bold]", highlight=False)
-    for sentence in refused:
-        console.print(f"  {escape(sentence)}", highlight=False, soft_wrap=True)
+    _listed(console, "labelled, because", _reasons(results))
+    _listed(console, "no number, because", _refusals(results))
     for warning in results.environment.warnings:
         console.print(f"warning: {escape(warning)}", style="yellow", highlight=False, soft_wrap=True)
+
+
+def _listed(console: Console, title: str, sentences: Iterator[str]) -> None:
+    for place, sentence in enumerate(dict.fromkeys(sentences)):
+        if place == 0:
+            console.print(f"\n[bold]{title}[/bold]", highlight=False)
+        console.print(f"  {escape(sentence)}", highlight=False, soft_wrap=True)
+
+
+def _reasons(results: Results) -> Iterator[str]:
+    for row in results.rows:
+        for label, why in row.labels.items():
+            if label != "QUICK":
+                yield f"{row.case.contender}, {row.case.scope}, {row.case.scenario}: {label}. {why}"
 
 
 def tables(results: Results) -> Iterator[Table]:
@@ -75,7 +86,8 @@ def _table(title: str, rows: Sequence[Row], names: Sequence[str]) -> Table:
         "off by",
         "",
     ):
-        table.add_column(column, justify="left" if column in ("contender", "timed", "") else "right", overflow="fold")
+        words = column in ("contender", "timed", "")
+        table.add_column(column, justify="left" if words else "right", overflow="fold", no_wrap=column.endswith("confidence"))
     for row in rows:
         for place, name in enumerate(name for name in names if pooled(row.runs, name)):
             table.add_row(*_cells(row, name, first=place == 0))
@@ -98,8 +110,8 @@ def _guaranteed(samples: Sequence[float]) -> str:
     if p99.guaranteed is not None:
         return f"p99 {p99.guaranteed:.1f} ms"
     lower = (percentile(samples, percent) for percent in (95.0, 90.0, 50.0))
-    best = next((f"p{one.percent:g} {one.guaranteed:.1f} ms; " for one in lower if one.guaranteed is not None), "")
-    return f"{best}p99 {p99.said}"
+    best = next((f"\np{one.percent:g} {one.guaranteed:.1f} ms" for one in lower if one.guaranteed is not None), "")
+    return f"{p99.said}{best}"
 
 
 def _rate(row: Row) -> str:

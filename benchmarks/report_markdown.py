@@ -31,6 +31,10 @@ def markdown(results: Results) -> str:
     parts += [f"> {line}" for line in warnings(results)]
     for scope, scenario, rows in groups(shown_rows(results)):
         parts += [f"## {group_name(scope, scenario)}", table(rows, results)]
+    labelled = [
+        f"- {row.case.key}: **{label}**. {why}" for row in shown_rows(results) for label, why in row.labels.items() if label != "QUICK"
+    ]
+    parts += ["## Why rows are labelled", "\n".join(labelled)] if labelled else []
     refused = [f"- {row.case.key}: {why}" for row in results.rows if (why := withheld(row, results)) is not None]
     parts += ["## Not shown", "\n".join(refused)] if refused else []
     return "\n\n".join((*parts, _LEGEND)) + "\n"
@@ -89,7 +93,8 @@ def _pace(row: Row) -> str:
     if outcome is None:
         return digits(per_second(row)[0])
     found = [run.outcome[outcome] for run in row.runs if outcome in run.outcome]
-    return digits(median(found)) if found else NONE
+    proved = "" if all(run.outcome.get("proved", 1.0) for run in row.runs) else " (not proved)"
+    return f"{digits(median(found))}{proved}" if found else NONE
 
 
 def _ratio(found: Latency) -> str:

@@ -84,8 +84,8 @@ def paragraphs(*texts: str) -> str:
 
 
 def labels_of(row: Row) -> Cell:
-    """A row's labels as badges that say what they mean."""
-    return Cell("".join(f' <abbr class="label" title="{escape(LABEL_MEANINGS[label])}">{label}</abbr>' for label in row.labels))
+    """A row's labels as badges, each with its reason."""
+    return Cell("".join(f' <abbr class="label" title="{escape(why)}">{label}</abbr>' for label, why in row.labels.items()))
 
 
 def named(row: Row, results: Results) -> Cell:

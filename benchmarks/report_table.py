@@ -33,7 +33,19 @@ def tables(results: Results) -> str:
     if not rows:
         return "<p>Nothing was measured that may be shown: see below why.</p>"
     shown = "".join(_group(group_name(scope, scenario), found, results) for scope, scenario, found in groups(rows))
-    return _HOW_TO_READ + shown + details("The same as tab-separated text", f'<pre class="copy">{escape(separated(results))}</pre>')
+    same = details("The same as tab-separated text", f'<pre class="copy">{escape(separated(results))}</pre>')
+    return f"{_HOW_TO_READ}{shown}{_reasons(results)}{same}"
+
+
+def _reasons(results: Results) -> str:
+    """Why rows are labelled."""
+    lines = [
+        (f"{row.case.contender}, {row.case.scope}, {row.case.scenario}", label, why)
+        for row in shown_rows(results)
+        for label, why in row.labels.items()
+        if label != "QUICK"
+    ]
+    return details("Why rows are labelled", data_table(("case", "label", "why"), lines, "Labels", kind="words")) if lines else ""
 
 
 def refusals(results: Results) -> str:
@@ -129,7 +141,7 @@ def _pace(row: Row) -> list[str]:
         missed, skipped = (sum(outcome.get(name, 0.0) for outcome in outcomes) for name in ("deadline_misses", "skipped_chunks"))
         period = next((outcome["period_s"] for outcome in outcomes if "period_s" in outcome), None)
         every = "" if period is None else f"every {digits(period)} s"
-        return [with_note(f"{min(streams):g}", every) if streams else NONE, with_note(f"{missed:g}", f"{skipped:g} skipped")]
+        return [with_note(f"{median(streams):g}", every) if streams else NONE, with_note(f"{missed:g}", f"{skipped:g} skipped")]
     return [digits(per_second(row)[0])]
 
 

@@ -192,7 +192,8 @@ class Row:
     parity: Parity | None
     runs: tuple[Run, ...]
     """Empty where it was refused: nothing is printed that was not proved."""
-    labels: tuple[Label, ...] = ()
+    labels: dict[Label, str] = field(default_factory=dict)
+    """What to be wary of, each with its reason in a sentence."""
     refusal: str = ""
     """One sentence if there are no runs: not installed, no GPU, wrong values, out of time."""
 

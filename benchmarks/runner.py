@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,13 +19,15 @@ from .nvml import open_nvml
 from .plan import Planned, Wishes, case_of, cases_of, contenders_of, fit_of, order_of, pace_of, within
 from .proof import merged, refusal
 from .results import SCHEMA, Case, Label, Limits, MachineState, Parity, Results, Row, Run
-from .statistics import summarise, unstable_series
+from .statistics import drifts, summarise
 from .task import Task
 from .workload import describe_clip
 
-_QUICK_PROOF_CLIPS = 4
+_QUICK_PROOF_CLIPS = 2
 _RUN_PROOF_CLIPS = 1
 """Each process shows that it computes what was proved."""
+_LEAST_S = 8.0
+"""What a run of a quick benchmark takes at least: with less left, none is begun."""
 _OUT_OF_TIME = "out of time: give it more with --budget, or ask for less"
 _COMPILING_S = 300.0
 """More for what compiles when it's first called."""
@@ -50,6 +52,12 @@ class _Found:
     runs: list[Run] = field(default_factory=list)
     labels: dict[Label, str] = field(default_factory=dict)
     refusal: str = ""
+
+    def note(self, labels: dict[Label, str]) -> None:
+        """Adds what another run is to be labelled with; every reason is kept once."""
+        for label, why in labels.items():
+            known = self.labels.get(label, "")
+            self.labels[label] = known if why in known else f"{known} {why}".strip()
 
 
 class Benchmark:
@@ -127,7 +135,7 @@ class Benchmark:
     def _limits(self, step: Callable[[Step], None], total: int) -> Limits:
         step(Step(total, total, "the machine's own limits"))
         precisions = [form for form in dict.fromkeys(what.precision for what in self.contenders) if form in self._bundle.manifest.variants]
-        threads = sorted({1, self._wishes.threads})
+        threads = sorted({1, self._wishes.threads} if not self._wishes.quick else {self._wishes.threads})
         return measure_limits(self._bundle, precisions or ["fp32"], threads, quick=self._wishes.quick)
 
     def _prove(self, what: Contender) -> None:
@@ -147,13 +155,13 @@ class Benchmark:
         whole, found = self._of_contender[planned.contender], self._found.setdefault(planned.case, _Found())
         if whole.refusal or found.refusal:
             return
-        if left_s <= 0:
+        if left_s <= (_LEAST_S if self._wishes.quick else 0.0):
             if not found.runs:
                 found.refusal = _OUT_OF_TIME
             return
         before, begun = machine.look(), monotonic()
         # A quick benchmark keeps its word; a long one lets a run that was begun end.
-        timeout_s = max(15.0, left_s) if self._wishes.quick else self._patience_s(planned.contender)
+        timeout_s = left_s if self._wishes.quick else self._patience_s(planned.contender)
         clips = _QUICK_PROOF_CLIPS if self._wishes.quick else _RUN_PROOF_CLIPS
         try:
             finished = run_task(self._task(planned.contender, planned.case, proof_clips=clips), timeout_s=timeout_s)
@@ -170,7 +178,7 @@ class Benchmark:
             found.refusal = cached
         else:
             found.runs.append(_as_run(planned, order, finished, before, after))
-            found.labels |= labels_of(before, after)
+            found.note(labels_of(before, after))
 
     def _patience_s(self, what: Contender) -> float:
         return self.pace.timeout_s + (_COMPILING_S if what.backend == "torch-compile" else 0.0)
@@ -198,25 +206,28 @@ class Benchmark:
             whole = self._of_contender[what]
             parity = merged(whole.proofs)
             if whole.refusal:
-                rows.append(Row(case_of(what, self._wishes, "file", "single-stream"), parity, (), (), whole.refusal))
+                rows.append(Row(case_of(what, self._wishes, "file", "single-stream"), parity, (), {}, whole.refusal))
                 continue
             for case in (case for other, case in self.cases if other == what):
                 found = self._found.get(case, _Found(refusal=_OUT_OF_TIME))
                 runs = () if found.refusal else tuple(found.runs)
-                rows.append(Row(case, parity, runs, self._labels(found) if runs else (), found.refusal))
+                rows.append(Row(case, parity, runs, self._labels(found) if runs else {}, found.refusal))
         return rows
 
-    def _labels(self, found: _Found) -> tuple[Label, ...]:
-        labels: list[Label] = ["QUICK"] if self._wishes.quick else []
-        if any(unstable_series(run) or not run.warm_up.settled for run in found.runs):
-            labels.append("UNSTABLE")
-        return (*labels, *sorted(found.labels))
+    def _labels(self, found: _Found) -> dict[Label, str]:
+        labels: dict[Label, str] = {"QUICK": "Too short a run for anything but a first look."} if self._wishes.quick else {}
+        if unstable := " ".join(_instability(found.runs)):
+            labels["UNSTABLE"] = unstable
+        return labels | {label: found.labels[label] for label in sorted(found.labels)}
 
 
-def _said_of(bundle: Bundle) -> dict[str, str]:
-    """What a bundle is, wherever its figures are shown."""
-    manifest = bundle.manifest
-    return {"id": manifest.id, "name": manifest.name, "source": str(manifest.card.get("source", "unknown"))}
+def _instability(runs: Sequence[Run]) -> Iterator[str]:
+    """Why times of these runs are not steady, a sentence for each run where they are not."""
+    for run in runs:
+        apart = [f"times of {name} differ by {size:.0%} between its last windows" for name, size in drifts(run).items()]
+        settled = [] if run.warm_up.settled else [f"times had not settled after {run.warm_up.calls} calls of warm-up"]
+        if said := ", ".join(settled + apart):
+            yield f"Run {run.repeat + 1}: {said}."
 
 
 def _as_run(planned: Planned, order: int, finished: Finished, before: MachineState, after: MachineState) -> Run:

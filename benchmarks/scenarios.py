@@ -102,6 +102,7 @@ def _score_all(scorer: Scorer, clips: Sequence[Path], record: Record, jobs: int)
         record.chunks += 1
         if event.score.final:
             record.add("finished", perf_counter() - begun, unit="s")
+            record.add("media", event.score.end_s, unit="s")
             record.clips += 1
             record.media_s += event.score.end_s
     return perf_counter() - begun

@@ -19,8 +19,9 @@ CONFIDENCE = 0.99
 """That the early-stopping estimate isn't below the true percentile."""
 PERCENTS = (50.0, 90.0, 95.0, 99.0)
 """Those that are shown."""
-STABLE_WITHIN = 1.10
-"""Largest over smallest of the last windows' mean latencies, and of their throughputs."""
+STABLE_WITHIN = 0.10
+"""How far a run's last windows may be apart: largest over smallest, less 1."""
+_NOT_QUERIES = ("audit", "tried")
 _WINDOWS, _COMPARED = 5, 3
 _LEAST_IN_WINDOW = 3
 
@@ -130,39 +131,42 @@ def throughput(run: Run) -> float:
     return (run.clips or run.chunks) / run.wall_s if run.wall_s > 0 else 0.0
 
 
-def is_stable(latencies: Sequence[float], ended_s: Sequence[float] = ()) -> bool | None:
-    """Whether the last three of five windows agree within 10 %, in mean latency and in throughput; None for too few samples to say.
+def drift(times: Sequence[float], work: Sequence[float] = ()) -> float | None:
+    """How far the last three of five windows are apart, in time for the same work: largest over smallest, less 1.
+
+    None for too few samples to say; a window that took no time is infinitely far from the others.
 
     Args:
-        latencies: in the order they were taken.
-        ended_s: when each ended; left out where one begins as the last ends, whose throughput is the latency's inverse.
+        times: in the order they were taken: how long each took, or how long after the one before it was done.
+        work: how much each was; left out where all are alike.
     """
-    size = len(latencies) // _WINDOWS
+    size = len(times) // _WINDOWS
     if size < _LEAST_IN_WINDOW:
         return None
-    means = [fmean(window) for window in _windows(latencies, size)]
-    if not _agree(means):
-        return False
-    if not ended_s:
-        return True
-    ends = [0.0, *(window[-1] for window in _windows(ended_s, size))]
-    lengths = [after - before for before, after in pairwise(ends)]
-    return _agree(lengths)
+    spent, done = (_windows(values, size) for values in (times, work or [1.0] * len(times)))
+    last = [sum(taken) / sum(of) for taken, of in zip(spent, done, strict=True)][-_COMPARED:]
+    return max(last) / min(last) - 1 if min(last) > 0 else math.inf
 
 
-def unstable_series(run: Run) -> tuple[str, ...]:
-    """Names of the series of a run whose last windows disagree. Clips differ in length, so they count per second of theirs."""
-    media, finished = run.samples("media"), run.samples("finished")
-    found = []
+def drifts(run: Run) -> dict[str, float]:
+    """The queries of a run whose last windows are further apart than is stable, and how far.
+
+    What is judged is what was asked, one after the other: engines, stages, whole clips, these per second of theirs. Of clips scored at once
+    it is how fast they were finished. Where queries come at random, waiting times vary by right; and the answer to one chunk depends on its
+    place in the clip, which is judged as a whole.
+    """
+    media, found = run.samples("media"), {}
     for series in run.series:
-        if series.unit != "ms" or series.measured_from == "schedule" or series.name.startswith(("audit", "tried")):
-            continue  # where queries come at random, waiting times vary by right
         values: Sequence[float] = series.values
-        if series.name == "clip" and len(media) == len(values):
-            values = [value / length for value, length in zip(values, media, strict=True)]
-        if is_stable(values, finished if len(finished) == len(values) else ()) is False:
-            found.append(series.name)
-    return tuple(found)
+        if series.name == "finished":
+            values = [after - before for before, after in pairwise((0.0, *values))]
+        elif series.unit != "ms" or series.measured_from == "schedule" or series.name == "answer" or series.name.startswith(_NOT_QUERIES):
+            continue
+        whole = series.name in ("clip", "finished") and len(media) == len(values)
+        apart = drift(values, media if whole else ())
+        if apart is not None and apart > STABLE_WITHIN:
+            found[series.name] = apart
+    return found
 
 
 def named(series: Iterable[Series], name: str) -> Series | None:
@@ -174,11 +178,6 @@ def _windows(values: Sequence[float], size: int) -> list[Sequence[float]]:
     """The last windows that can be filled, in order; what is left over is at the beginning."""
     start = len(values) - _WINDOWS * size
     return [values[start + k * size : start + (k + 1) * size] for k in range(_WINDOWS)]
-
-
-def _agree(values: Sequence[float]) -> bool:
-    last = values[-_COMPARED:]
-    return min(last) > 0 and max(last) / min(last) <= STABLE_WITHIN
 
 
 def _share_above(percent: float) -> float:

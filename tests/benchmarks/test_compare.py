@@ -85,7 +85,9 @@ def test_conditions_that_differ_come_first(compared: Compared) -> None:
 def test_other_bundles_clips_and_labels_are_warned_of(made: ModuleType, before: Results) -> None:
     other = replace(before, bundle=before.bundle | {"id": "c" * 64}, clips=before.clips[:1], quick=True)
     rows = tuple(
-        replace(row, parity=replace(row.parity, bundle="c" * 64), labels=("THROTTLED",)) for row in other.rows if row.parity is not None
+        replace(row, parity=replace(row.parity, bundle="c" * 64), labels={"THROTTLED": "it was hot"})
+        for row in other.rows
+        if row.parity is not None
     )
     said = " ".join(compare(before, replace(other, rows=rows)).warnings)
     for words in ("different bundles", "different clips", "--quick", "B has rows that are labelled THROTTLED"):

@@ -189,10 +189,14 @@ def test_everything_from_outside_is_escaped(results: Results, made: ModuleType) 
 @pytest.mark.parametrize("label", ["UNSTABLE", "THROTTLED", "SHARED", "QUICK"])
 def test_labels_are_shown_and_explained(results: Results, made: ModuleType, label: str) -> None:
     rows = tuple(row for row in results.rows if row.case.scope == "engine")
-    text = page(made.with_labels(replace(results, rows=rows, quick=label == "QUICK"), label))
-    assert f">{label}</abbr>" in text
+    why = "NVIDIA <A> was throttled: thermal slowdown."
+    text = page(made.with_labels(replace(results, rows=rows, quick=label == "QUICK"), **{label: why}))
+    assert f'title="NVIDIA &lt;A&gt; was throttled: thermal slowdown.">{label}</abbr>' in text
+    assert ("<td>NVIDIA &lt;A&gt; was throttled: thermal slowdown.</td>" in text) == (label != "QUICK")
     assert ("Measured with --quick" in text) == (label == "QUICK")
-    assert f"**{label}**" in markdown(made.with_labels(results, label))
+    said = markdown(made.with_labels(results, **{label: why}))
+    assert f"**{label}**" in said
+    assert (f"**{label}**. {why}" in said) == (label != "QUICK")
 
 
 def test_without_a_reference_nothing_is_said_of_gain(results: Results) -> None:

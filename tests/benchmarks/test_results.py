@@ -60,7 +60,7 @@ def some_results() -> Results:
         outcome={"rate_per_s": 2.0},
     )
     parity = Parity("abc", 3, 1e-7, 1e-4, 0, True)
-    refused = Row(Case("openvino", "fp32", "ctranslate2 int8", "cpu", 2, "engine", "offline"), None, (), (), "openvino is not installed")
+    refused = Row(Case("openvino", "fp32", "ctranslate2 int8", "cpu", 2, "engine", "offline"), None, (), {}, "openvino is not installed")
     return Results(
         schema=SCHEMA,
         created_utc="2026-01-01T00:00:00Z",
@@ -71,7 +71,7 @@ def some_results() -> Results:
         clips=(ClipFacts("a.mp4", "ff", 13.4, 360, 640, "h264 and aac"),),
         environment=Environment({"cpu": "one"}, ("shared",)),
         limits=Limits((GraphCost("visual", "fp32", 10, 20, 30, 40),), (Ceiling("copy", 2, 1e10, "B/s", (1e10,)),)),
-        rows=(Row(case, parity, (run,), ("UNSTABLE",)), refused),
+        rows=(Row(case, parity, (run,), {"UNSTABLE": "Run 1: its times were not steady."}), refused),
     )
 
 

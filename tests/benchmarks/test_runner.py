@@ -58,7 +58,7 @@ def test_every_contender_is_proved_before_any_is_timed(
     assert {task.contender.precision for task in outcomes[:2]} == {"fp32", "int8"}
     assert all(task.proof_clips is None for task in outcomes[:2])
     assert all(task.scenario and task.proof_clips == 1 for task in outcomes[2:])
-    assert all(len(row.runs) == 3 and row.parity and row.labels == ("SHARED",) for row in found.rows)
+    assert all(len(row.runs) == 3 and row.parity and row.labels == {"SHARED": "others were busy"} for row in found.rows)
     orders = [run.order for row in found.rows for run in row.runs]
     assert sorted(orders) == list(range(len(orders)))
     assert orders != sorted(orders)
@@ -72,7 +72,7 @@ def test_wrong_values_get_one_row_and_no_number(
     )
     refused = [row for row in wrong.rows if row.case.precision == "int8"]
     assert len(refused) == 1
-    assert (refused[0].runs, refused[0].labels) == ((), ())
+    assert (refused[0].runs, refused[0].labels) == ((), {})
     assert refused[0].refusal == "its scores are not the reference's: off by 0.2, allowed 0.001"
     assert all(task.scenario is None for task in outcomes if task.contender.precision == "int8")
 
@@ -86,7 +86,11 @@ def test_a_contender_that_turns_wrong_later_loses_its_numbers(
 
 @pytest.mark.parametrize(
     ("change", "label"),
-    [({}, ()), ({"values": (10.0,) * 40 + (12.0,) * 10}, ("UNSTABLE",)), ({"settled": False}, ("UNSTABLE",))],
+    [
+        ({}, {}),
+        ({"values": (10.0,) * 40 + (12.0,) * 10}, {"UNSTABLE": "times of visual differ by 20% between its last windows"}),
+        ({"settled": False}, {"UNSTABLE": "times had not settled after 15 calls of warm-up"}),
+    ],
 )
 def test_what_was_not_stable_says_so(
     monkeypatch: pytest.MonkeyPatch,
@@ -95,13 +99,15 @@ def test_what_was_not_stable_says_so(
     outcomes: list[Task],
     fake: ModuleType,
     change: dict[str, Any],
-    label: tuple[str, ...],
+    label: dict[str, str],
 ) -> None:
     monkeypatch.setattr(runner, "labels_of", lambda before, after: {})
     found = results(monkeypatch, demo, sample, outcomes, lambda _: answer(fake, **change))
-    assert all(row.labels == label for row in found.rows)
+    for row in found.rows:
+        assert list(row.labels) == list(label)
+        assert all(f"Run {run}: {why}" in row.labels[one] for one, why in label.items() for run in (1, 2, 3))
     quick = results(monkeypatch, demo, sample, outcomes, lambda _: answer(fake, **change), quick=True)
-    assert all(row.labels == ("QUICK", *label) for row in quick.rows)
+    assert all([*row.labels] == ["QUICK", *label] for row in quick.rows)
 
 
 def test_a_run_that_fails_leaves_its_case_without_numbers(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
-from math import comb
+from math import comb, inf
 from random import Random
 from types import ModuleType
 
@@ -11,15 +11,15 @@ import pytest
 from shortcast.benchmarks.results import Series
 from shortcast.benchmarks.statistics import (
     between_runs,
+    drift,
+    drifts,
     exceeds_by_chance,
-    is_stable,
     largest_tail,
     needed_samples,
     percentile,
     pooled,
     summarise,
     throughput,
-    unstable_series,
 )
 
 
@@ -91,34 +91,42 @@ def test_a_summary_leaves_no_sample_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("latencies", "stable"),
+    ("times", "apart"),
     [
         ([10.0] * 14, None),
-        ([10.0] * 50, True),
-        ([30.0] * 20 + [10.0] * 30, True),
-        ([10.0] * 40 + [11.5] * 10, False),
-        ([10.0] * 49 + [30.0], False),
+        ([10.0] * 50, 0.0),
+        ([30.0] * 20 + [10.0] * 30, 0.0),
+        ([10.0] * 40 + [11.5] * 10, 0.15),
+        ([10.0] * 49 + [30.0], 0.2),
+        ([0.0] * 50, inf),
     ],
 )
-def test_the_last_three_windows_agree(latencies: list[float], stable: bool | None) -> None:
-    assert is_stable(latencies) is stable
-
-
-def test_a_throughput_that_falls_is_unstable_though_latencies_are_even() -> None:
-    even = [float(k) for k in range(1, 51)]
-    assert is_stable([10.0] * 50, even) is True
-    assert is_stable([10.0] * 50, [*even[:40], *(40 + 1.2 * k for k in range(1, 11))]) is False
+def test_how_far_the_last_three_windows_are_apart(times: list[float], apart: float | None) -> None:
+    assert drift(times) == (apart if apart is None else pytest.approx(apart))
 
 
 def test_clips_of_different_lengths_are_no_instability(fake: ModuleType) -> None:
-    lengths = [2.0, 20.0, 7.0] * 10
+    lengths = [2.0, 20.0, 7.0, 7.0] * 10
     run = fake.some_run(
         Series("clip", "ms", tuple(30 * length for length in lengths)),
         Series("media", "s", tuple(lengths)),
         Series("answer", "ms", tuple(float(k) for k in range(1, 100)), "schedule"),
     )
-    assert unstable_series(run) == ()
-    assert unstable_series(replace(run, series=(Series("visual", "ms", (1.0,) * 40 + (2.0,) * 10),))) == ("visual",)
+    assert drifts(run) == {}
+    assert drifts(replace(run, series=(Series("visual", "ms", (1.0,) * 40 + (2.0,) * 10),))) == {"visual": 1.0}
+
+
+def test_answers_are_judged_as_the_clips_they_are_of(fake: ModuleType) -> None:
+    chunks = tuple(float(k) for k in range(1, 100))
+    assert drifts(fake.some_run(Series("clip", "ms", (5.0,) * 20), Series("answer", "ms", chunks))) == {}
+
+
+def test_clips_scored_at_once_that_are_finished_ever_slower_are_unstable(fake: ModuleType) -> None:
+    even = [float(k) for k in range(1, 51)]
+    assert drifts(fake.some_run(Series("finished", "s", tuple(even)))) == {}
+    slower = (*even[:40], *(40 + 1.2 * k for k in range(1, 11)))
+    assert drifts(fake.some_run(Series("finished", "s", slower))) == {"finished": pytest.approx(0.2)}
+    assert drifts(fake.some_run(Series("finished", "s", slower), Series("media", "s", (1.0,) * 40 + (1.2,) * 10))) == {}
 
 
 def test_figures_over_repeats(fake: ModuleType) -> None:
