@@ -97,7 +97,7 @@ def run(
     period: Annotated[
         float | None, typer.Option("--period", min=0.01, help="live: seconds from chunk to chunk.", show_default="the chunk's length")
     ] = None,
-    budget: Annotated[float | None, typer.Option("--budget", min=0.2, help="Minutes for all of it.", show_default="45")] = None,
+    budget: Annotated[float | None, typer.Option("--budget", min=0.2, help="Minutes for all of it.", show_default="60")] = None,
     vram_budget: Annotated[
         str | None, typer.Option("--vram-budget", metavar="SIZE", help="On a GPU: the fastest configuration that fits, such as 1.5GiB.")
     ] = None,

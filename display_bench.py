@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from statistics import median
+from statistics import median, median_low
 
 from rich.console import Console
 from rich.markup import escape
@@ -123,7 +123,7 @@ def _rate(row: Row) -> str:
         said = f"{rate:.1f} chunks under p99 {outcomes[0]['bound_ms']:.0f} ms" if rate else "none found in the time there was"
         return said if proved or not rate else f"{said}, not proved"
     if row.case.scenario == "live":
-        streams = median(outcome["streams"] for outcome in outcomes)
+        streams = median_low(outcome["streams"] for outcome in outcomes)
         return f"{streams:g} streams, a chunk each {outcomes[0]['period_s']:g} s"
     if row.case.scope == "engine":
         return "-"

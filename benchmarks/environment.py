@@ -19,6 +19,8 @@ from .nvml import NoNvml, Vram
 from .process_tree import process_tree
 from .results import Environment
 
+ABSENT = "not installed"
+"""What stands for the version of a library that is not there."""
 _LIBRARIES = (
     "shortcast numpy av onnxruntime onnxruntime-gpu ctranslate2 faster-whisper torch transformers onnx openvino tensorrt-cu12 "
     "tensorrt-rtx-cu12 cuda-bindings nvidia-ml-py pywhispercpp psutil"
@@ -240,7 +242,7 @@ def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return "not installed"
+        return ABSENT
 
 
 def _busy_processes(system: System) -> str:

@@ -56,7 +56,7 @@ class Wishes:
     @property
     def total_s(self) -> float:
         """Seconds after which no other run begins. Everything there is, PyTorch compiled for the first time too, takes less on two CPUs."""
-        return self.budget_s or (50.0 if self.quick else 2700.0)
+        return self.budget_s or (50.0 if self.quick else 3600.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ def pace_of(wishes: Wishes, runs: int, *, chunk_s: float) -> Pace:
     search_s = 10.0 if wishes.quick else min(120.0, max(30.0, 0.05 * wishes.total_s, 0.6 * share_s))
     return Pace(
         WarmUpRule(most_s=timed_s / 2 if wishes.quick else timed_s),
-        RunRule(least_s=timed_s, least_samples=samples, most_s=(1.5 if wishes.quick else 2.0) * timed_s),
+        RunRule(least_s=timed_s, least_samples=samples, most_s=(1.5 if wishes.quick else 4.0) * timed_s),
         Load(wishes.bound_ms, wishes.period_s or chunk_s, search_s),
         timeout_s=60.0 + 20 * timed_s + 2 * search_s,
     )

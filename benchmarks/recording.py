@@ -34,7 +34,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class RunRule:
-    """A run ends when it has had both its time and its samples, or at its cap."""
+    """A run ends when it has had both its time and its samples, or at its cap; after twice its time where they will not come by then."""
 
     least_s: float
     least_samples: int
@@ -42,7 +42,10 @@ class RunRule:
 
     def enough(self, spent_s: float, samples: int) -> bool:
         """Whether to stop here."""
-        return spent_s >= self.most_s or (spent_s >= self.least_s and samples >= self.least_samples)
+        if spent_s >= self.least_s and samples >= self.least_samples:
+            return True
+        will_come = samples * self.most_s >= self.least_samples * spent_s
+        return spent_s >= self.most_s or (spent_s >= 2 * self.least_s and not will_come)
 
 
 def closed_loop(

@@ -7,7 +7,7 @@ from statistics import median
 
 from .charts import Bar, Part, bars
 from .report_parts import Cell, case_name, data_table, definitions, digits, series_name, times_as, with_note
-from .results import Results, Row
+from .results import Results, Row, Run
 from .statistics import pooled
 from .summary import cold_ms, groups, latency_names, shown_rows
 
@@ -57,6 +57,7 @@ def environment(results: Results) -> str:
 
 
 def _states(results: Results) -> str:
+    with_gpu = any(run.after.gpu.get("gpus") for row in shown_rows(results) for run in row.runs)
     lines = [
         (
             f"{run.order + 1}. {row.case.contender}, {row.case.scope}, {row.case.scenario}",
@@ -65,17 +66,30 @@ def _states(results: Results) -> str:
             "unknown" if run.after.busy_share is None else f"{run.after.busy_share:.0%}",
             f"{_known(run.before.cpu_mhz)} → {_known(run.after.cpu_mhz)}",
             _throttled(run.before.cpu_throttled, run.after.cpu_throttled),
+            *([_gpus(run)] if with_gpu else []),
         )
         for row in shown_rows(results)
         for run in row.runs
     ]
-    heads = ("run", "repeat", "load", "used by others", "MHz", "throttled periods")
+    heads = ("run", "repeat", "load", "used by others", "MHz", "throttled periods", *(["GPU"] if with_gpu else []))
     table = data_table(heads, lines, "The machine before and after each run")
     return f"<details><summary>The machine before and after each run</summary>{table}</details>"
 
 
 def _known(value: float | None) -> str:
     return "unknown" if value is None else digits(value)
+
+
+def _gpus(run: Run) -> str:
+    """Clocks, heat and what held them back, of each device after the run."""
+    return "; ".join(
+        f"{gpu['name']}: {_known(gpu.get('sm_clock_mhz'))} MHz, {_known(gpu.get('temperature_c'))} °C, {_known(gpu.get('power_w'))} W, "
+        + (
+            ", ".join(gpu.get("throttling") or ())
+            or ("not held back" if gpu.get("throttling") is not None else "unknown whether held back")
+        )
+        for gpu in run.after.gpu.get("gpus", ())
+    )
 
 
 def _throttled(before: int | None, after: int | None) -> str:

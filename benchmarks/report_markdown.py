@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from statistics import median
+from statistics import median_low
 
+from .environment import ABSENT
 from .findings import warnings
 from .report_parts import NONE, case_name, counted, digits, error, group_name, machine_of, mib, runs_each, series_name
 from .results import Results, Row
@@ -43,8 +44,8 @@ def markdown(results: Results) -> str:
 def conditions(results: Results) -> str:
     """One line: machine, versions, clips, repeats, bundle and what it was trained on."""
     machine = machine_of(results)
-    facts = {name.lower().removesuffix(" version"): value for name, value in results.environment.facts.items()}
-    versions = ", ".join(f"{name} {facts[name]}" for name in _VERSIONS if name in facts)
+    told = {name: results.environment.facts.get(f"version of {name}", ABSENT) for name in _VERSIONS}
+    versions = ", ".join(f"{name} {version}" for name, version in told.items() if version != ABSENT)
     clips = f"{counted(len(results.clips), 'clip')} of {sum(clip.seconds for clip in results.clips):.0f} s in all"
     quick = " `--quick`, not for claims." if results.quick else ""
     with_versions, each = f" with {versions}" if versions else "", runs_each(shown_rows(results))
@@ -58,7 +59,7 @@ def conditions(results: Results) -> str:
 def table(rows: Sequence[Row], results: Results) -> str:
     """Rows of one scope and scenario as a Markdown table."""
     with_vram = any(peak_vram_bytes(row) is not None for row in rows)
-    single = rows[0].case.scope == "file"
+    single = (rows[0].case.scope, rows[0].case.scenario) == ("file", "single-stream")
     unit = " or ".join(sorted({per_second(row)[1] for row in rows}))
     pace = {"server": f"{unit}/s under the bound", "live": "streams"}.get(rows[0].case.scenario, f"{unit}/s")
     heads = ["case", *([] if single else ["timed"]), "median ms", "p90 ms", "p99 ms", pace, "real-time factor", "peak RSS MiB"]
@@ -94,7 +95,7 @@ def _pace(row: Row) -> str:
         return digits(per_second(row)[0])
     found = [run.outcome[outcome] for run in row.runs if outcome in run.outcome]
     proved = "" if all(run.outcome.get("proved", 1.0) for run in row.runs) else " (not proved)"
-    return f"{digits(median(found))}{proved}" if found else NONE
+    return f"{digits(median_low(found))}{proved}" if found else NONE
 
 
 def _ratio(found: Latency) -> str:

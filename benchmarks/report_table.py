@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from html import escape
-from statistics import median
+from statistics import median, median_low
 
 from .report_parts import (
     NONE,
@@ -104,7 +104,7 @@ def _group(title: str, rows: Sequence[Row], results: Results) -> str:
 
 
 def _caption(rows: Sequence[Row], *, with_vram: bool, clips: int) -> str:
-    methods = ", ".join(sorted({run.memory.rss_method for row in rows for run in row.runs}))
+    methods = " or ".join(sorted({run.memory.rss_method.partition(";")[0] for row in rows for run in row.runs}))
     told = f"{runs_each(rows)} of each case, each in a process of its own; {counted(clips, 'clip')}; peak RSS: {methods}"
     return told if with_vram else f"{told}; VRAM: {rows[0].runs[0].memory.vram_method}"
 
@@ -141,7 +141,7 @@ def _pace(row: Row) -> list[str]:
         missed, skipped = (sum(outcome.get(name, 0.0) for outcome in outcomes) for name in ("deadline_misses", "skipped_chunks"))
         period = next((outcome["period_s"] for outcome in outcomes if "period_s" in outcome), None)
         every = "" if period is None else f"every {digits(period)} s"
-        return [with_note(f"{median(streams):g}", every) if streams else NONE, with_note(f"{missed:g}", f"{skipped:g} skipped")]
+        return [with_note(f"{median_low(streams):g}", every) if streams else NONE, with_note(f"{missed:g}", f"{skipped:g} skipped")]
     return [digits(per_second(row)[0])]
 
 

@@ -80,6 +80,7 @@ class Benchmark:
         contenders = contenders_of(wishes, bundle)
         self.fit = fit_of(wishes, contenders, bundle, whisper)
         self.contenders = within(self.fit, contenders)
+        self._nvml = open_nvml()
         self._found: dict[Case, _Found] = {}
         self._of_contender: dict[Contender, _Found] = {what: _Found(refusal=what.missing()) for what in self.contenders}
         able = [what for what in self.contenders if not self._of_contender[what].refusal]
@@ -99,7 +100,7 @@ class Benchmark:
         """
         began = monotonic()
         facts = tuple(describe_clip(clip, self._bundle) for clip in self._clips)
-        nvml = open_nvml()
+        nvml = self._nvml
         environment = describe_environment(nvml=nvml, threads=self._wishes.threads)
         machine = Machine(nvml=nvml)
         machine.look()
@@ -142,7 +143,7 @@ class Benchmark:
         """All proof clips, in a process as the timed ones are."""
         found = self._of_contender[what]
         try:
-            finished = run_task(self._task(what, None, proof_clips=None), timeout_s=max(120.0, self._patience_s(what)))
+            finished = self._finish(what, None, proof_clips=None, timeout_s=max(120.0, self._patience_s(what)))
         except ShortcastError as error:
             found.refusal = str(error)
             return
@@ -164,7 +165,7 @@ class Benchmark:
         timeout_s = left_s if self._wishes.quick else self._patience_s(planned.contender)
         clips = _QUICK_PROOF_CLIPS if self._wishes.quick else _RUN_PROOF_CLIPS
         try:
-            finished = run_task(self._task(planned.contender, planned.case, proof_clips=clips), timeout_s=timeout_s)
+            finished = self._finish(planned.contender, planned.case, proof_clips=clips, timeout_s=timeout_s)
         except ShortcastError as error:
             hurried = timeout_s < self.pace.timeout_s and monotonic() - begun >= timeout_s
             found.refusal = _OUT_OF_TIME if hurried else str(error)
@@ -183,8 +184,9 @@ class Benchmark:
     def _patience_s(self, what: Contender) -> float:
         return self.pace.timeout_s + (_COMPILING_S if what.backend == "torch-compile" else 0.0)
 
-    def _task(self, what: Contender, case: Case | None, *, proof_clips: int | None) -> Task:
-        return Task(
+    def _finish(self, what: Contender, case: Case | None, *, proof_clips: int | None, timeout_s: float) -> Finished:
+        """One process from its start to its end, its memory watched."""
+        task = Task(
             bundle=str(self._bundle.path),
             contender=what,
             scope=case.scope if case else "file",
@@ -198,6 +200,7 @@ class Benchmark:
             load=self.pace.load,
             whisper=self._whisper,
         )
+        return run_task(task, timeout_s=timeout_s, nvml=self._nvml)
 
     def _rows(self) -> list[Row]:
         """A row for every case in the order of the plan; a contender that was refused has one."""

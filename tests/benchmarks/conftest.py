@@ -41,6 +41,12 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
+def scripted() -> ModuleType:
+    """`scripted_memory`, the module."""
+    return _beside("scripted_memory")
+
+
+@pytest.fixture(scope="session")
 def fake() -> ModuleType:
     """`fake_contender`, the module."""
     return _beside("fake_contender")

@@ -6,13 +6,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from shortcast.benchmarks.memory import MemoryWatch, thinned, watch_memory
-from shortcast.benchmarks.nvml import Vram, open_nvml
+from shortcast.benchmarks.nvml import open_nvml
 from shortcast.benchmarks.nvml_fake import FakeDevice, FakeNvml
-from shortcast.benchmarks.process_tree import TreeMemory, own_peak_rss, process_tree
+from shortcast.benchmarks.process_tree import own_peak_rss, process_tree
 from shortcast.benchmarks.results import MemorySample
 from shortcast.errors import EngineError
 
@@ -129,35 +130,6 @@ def test_time_of_children_that_were_waited_for_is_kept() -> None:
     assert tree.cpu_s() - before >= 0.25
 
 
-class Scripted:
-    """A tree whose one process holds what the script says, a look at a time."""
-
-    def __init__(self, sizes: list[int], pid: int = 42) -> None:
-        self.sizes = sizes
-        self.pid = pid
-        self.turn = -1
-
-    def memory(self) -> TreeMemory:
-        self.turn += 1
-        alive = self.turn < len(self.sizes)
-        return TreeMemory(self.sizes[self.turn] if alive else 0, None, (self.pid,) if alive else ())
-
-    def cpu_s(self) -> float:
-        return 0.0
-
-    def pids(self) -> tuple[int, ...]:
-        return (self.pid,)
-
-    def close(self) -> None:
-        pass
-
-
-def watched(nvml: Vram, tree: Scripted) -> MemoryWatch:
-    with MemoryWatch(42, interval_s=0.0005, nvml=nvml, tree=tree) as watch:
-        wait_for(lambda: not watch._thread.is_alive())
-    return watch
-
-
 @pytest.mark.parametrize(
     ("compute", "peak", "method"),
     [
@@ -170,11 +142,11 @@ def watched(nvml: Vram, tree: Scripted) -> MemoryWatch:
     ids=["visible pid", "hidden pid", "no pids", "memory kept back", "reads zero"],
 )
 def test_vram_by_process_where_it_can_be_told_else_by_device(
-    compute: Callable[[int], list[tuple[int, int | None]]], peak: int, method: str
+    scripted: ModuleType, compute: Callable[[int], list[tuple[int, int | None]]], peak: int, method: str
 ) -> None:
-    tree = Scripted([10, 20, 30, 15])
+    tree = scripted.Scripted([10, 20, 30, 15])
     device = FakeDevice(compute=lambda: compute(tree.turn), used=lambda: (500 + 200 * tree.turn) * MIB)
-    trace = watched(open_nvml(FakeNvml(device), {}), tree).trace()
+    trace = scripted.watched(open_nvml(FakeNvml(device), {}), tree).trace()
     assert trace.peak_vram_bytes == peak * MIB
     assert method in trace.vram_method
     assert ("anyone's included" in trace.vram_method) == (peak == 600)
@@ -182,8 +154,8 @@ def test_vram_by_process_where_it_can_be_told_else_by_device(
     assert trace.ledger[0].source == "nvml"
 
 
-def test_a_run_on_the_cpu_uses_no_vram_and_its_ledger_is_of_resident_memory() -> None:
-    trace = watched(open_nvml(FakeNvml(FakeDevice()), {}), Scripted([10, 20, 15])).trace()
+def test_a_run_on_the_cpu_uses_no_vram_and_its_ledger_is_of_resident_memory(scripted: ModuleType) -> None:
+    trace = scripted.watched(open_nvml(FakeNvml(FakeDevice()), {}), scripted.Scripted([10, 20, 15])).trace()
     assert trace.peak_vram_bytes == 0
     assert trace.vram_method == "NVML, by process: no process of this run is on a GPU, and no device holds more than before"
     assert sum(entry.bytes for entry in trace.ledger) == 20
@@ -201,20 +173,20 @@ def test_a_run_on_the_cpu_uses_no_vram_and_its_ledger_is_of_resident_memory() ->
         ),
     ],
 )
-def test_vram_that_cannot_be_told_is_none_and_says_why(fake: FakeNvml, environ: dict[str, str], reason: str) -> None:
-    trace = watched(open_nvml(fake, environ), Scripted([10, 20])).trace()
+def test_vram_that_cannot_be_told_is_none_and_says_why(scripted: ModuleType, fake: FakeNvml, environ: dict[str, str], reason: str) -> None:
+    trace = scripted.watched(open_nvml(fake, environ), scripted.Scripted([10, 20])).trace()
     assert trace.peak_vram_bytes is None
     assert {sample.vram_bytes for sample in trace.samples} == {None}
     assert trace.vram_method == reason
 
 
-def test_memory_of_two_gpus_is_summed_for_the_process() -> None:
+def test_memory_of_two_gpus_is_summed_for_the_process(scripted: ModuleType) -> None:
     devices = [FakeDevice(compute=[(42, 10 * MIB)]), FakeDevice("GPU-b", compute=[(42, 5 * MIB), (9, MIB)])]
-    assert watched(open_nvml(FakeNvml(*devices), {}), Scripted([1, 1])).trace().peak_vram_bytes == 15 * MIB
+    assert scripted.watched(open_nvml(FakeNvml(*devices), {}), scripted.Scripted([1, 1])).trace().peak_vram_bytes == 15 * MIB
 
 
-def test_what_the_process_says_of_itself_counts() -> None:
-    watch = watched(open_nvml(FakeNvml(problem="none")), Scripted([10, 20, 15]))
+def test_what_the_process_says_of_itself_counts(scripted: ModuleType) -> None:
+    watch = scripted.watched(open_nvml(FakeNvml(problem="none")), scripted.Scripted([10, 20, 15]))
     watch.peak(25)
     trace = watch.trace()
     assert trace.peak_rss_bytes == 25
@@ -222,8 +194,8 @@ def test_what_the_process_says_of_itself_counts() -> None:
     assert trace.ledger[-1].bytes == 5
 
 
-def test_a_failure_while_watching_is_raised_where_the_watch_ends() -> None:
-    tree = Scripted([1, 2, 3])
+def test_a_failure_while_watching_is_raised_where_the_watch_ends(scripted: ModuleType) -> None:
+    tree = scripted.Scripted([1, 2, 3])
     device = FakeDevice(used=lambda: 1 // (1 - tree.turn))
     with pytest.raises(ZeroDivisionError), MemoryWatch(42, interval_s=0.0005, nvml=open_nvml(FakeNvml(device), {}), tree=tree) as watch:
         wait_for(lambda: not watch._thread.is_alive())

@@ -13,7 +13,9 @@ from shortcast.benchmarks.recording import Record, RunRule, closed_loop
     [
         (0.1, RunRule(least_s=2.0, least_samples=5, most_s=9.0), 20),
         (0.1, RunRule(least_s=2.0, least_samples=40, most_s=9.0), 40),
-        (0.1, RunRule(least_s=2.0, least_samples=400, most_s=9.0), 90),
+        (0.1, RunRule(least_s=2.0, least_samples=80, most_s=9.0), 80),
+        (0.1, RunRule(least_s=2.0, least_samples=400, most_s=9.0), 40),  # they would not come: twice its time
+        (0.1, RunRule(least_s=2.0, least_samples=400, most_s=3.0), 30),
         (30.0, RunRule(least_s=2.0, least_samples=400, most_s=9.0), 1),
     ],
 )
