@@ -162,7 +162,7 @@ def pace_of(wishes: Wishes, runs: int, *, chunk_s: float) -> Pace:
     share_s = wishes.total_s / max(1, runs)
     timed_s = min(6.0, max(1.5 if wishes.quick else 3.0, 0.2 * share_s))
     samples = -(-needed_samples(99.0 if not wishes.quick else 90.0) // wishes.runs_each)
-    search_s = 10.0 if wishes.quick else min(120.0, max(30.0, 0.05 * wishes.total_s, 0.6 * share_s))
+    search_s = 10.0 if wishes.quick else max(30.0, min(120.0, 0.05 * wishes.total_s), 0.6 * share_s)
     return Pace(
         WarmUpRule(most_s=timed_s / 2 if wishes.quick else timed_s),
         RunRule(least_s=timed_s, least_samples=samples, most_s=(1.5 if wishes.quick else 4.0) * timed_s),

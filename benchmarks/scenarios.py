@@ -26,6 +26,7 @@ from .workload import Draw, chunk_pool
 _AUDIT_PAIRS = 24
 _TRIAL_PERIODS = 4
 _LEAST_TRIAL_S = 6.0
+_TRIALS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +185,11 @@ def _live(scorer: Scorer, draw: Iterator[Path], record: Record, task: Task) -> f
 
 
 class _Search:
-    """Time for a search, of which one trial may take half: a proof takes long."""
+    """Time for a search, of which one trial may take a sixth: doubling and bisection need several, and a proof takes long."""
 
     def __init__(self, load: Load) -> None:
         self._ends_s = perf_counter() + load.search_s
-        self.share_s = load.search_s / 2
+        self.share_s = load.search_s / _TRIALS
 
     def over(self) -> bool:
         return perf_counter() >= self._ends_s

@@ -28,7 +28,7 @@ def before(made: ModuleType) -> Results:
 def after(made: ModuleType) -> Results:
     """Half as fast again, as large, on other software."""
     slow = smaller(made, 2, slower=1.5)
-    return replace(slow, environment=Environment(slow.environment.facts | {"onnxruntime": "1.33.0"}))
+    return replace(slow, environment=Environment(slow.environment.facts | {"version of onnxruntime": "1.33.0"}))
 
 
 def smaller(made: ModuleType, seed: int, **options: float) -> Results:
@@ -79,7 +79,7 @@ def test_nothing_is_found_between_a_benchmark_and_itself(before: Results) -> Non
 
 
 def test_conditions_that_differ_come_first(compared: Compared) -> None:
-    assert compared.differences == (("onnxruntime", "1.32.0", "1.33.0"),)
+    assert compared.differences == (("version of onnxruntime", "1.32.0", "1.33.0"),)
 
 
 def test_other_bundles_clips_and_labels_are_warned_of(made: ModuleType, before: Results) -> None:
@@ -211,7 +211,7 @@ def test_the_table_says_it_all(files: tuple[str, str]) -> None:
 def test_json_has_everything(files: tuple[str, str]) -> None:
     said = CliRunner().invoke(app, [*files, "--only", ONE, "--json", "--fail-if", "rss>+50%"])
     plain = json.loads(said.stdout)
-    assert plain["differences"] == [["onnxruntime", "1.32.0", "1.33.0"]]
+    assert plain["differences"] == [["version of onnxruntime", "1.32.0", "1.33.0"]]
     found = {(one["quantity"], one["series"]): one for one in plain["comparisons"]}
     median = found["median", "clip"]
     assert median["ratio"]["low"] < median["ratio"]["estimate"] < median["ratio"]["high"]

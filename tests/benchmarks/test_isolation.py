@@ -86,7 +86,7 @@ def test_torch_is_seen_where_it_is_and_only_there(task: Task) -> None:
     [
         ("stage", "single-stream", {"decode", "features", "audio", "visual", "fusion"}),
         ("file", "single-stream", {"clip", "media", "answer"}),
-        ("file", "offline", {"answer", "finished"}),
+        ("file", "offline", {"answer", "finished", "media"}),
         ("file", "server", {"answer", "tried_rate", "tried_p99", "tried_proved"}),
         ("file", "live", {"answer", "age", "tried_streams", "tried_misses"}),
     ],
