@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .charts import Bar, Drawn, Mark, Part, Plot, Style, bars, figure
-from .report_parts import case_name, data_table, mib, with_note
+from .report_parts import case_name, data_table, digits, mib, with_note
 from .results import MemoryTrace, Results, Row
 from .summary import groups, shown_rows
 
@@ -26,8 +26,8 @@ def memory(results: Results) -> str:
     charts = "".join(_timeline(row, results) for row in traced)
     resolution = max((row.runs[0].memory.resolution_s for row in traced), default=0.0)
     told = (
-        f"<p>The first run of each case, looked at every {resolution * 1e3:g} ms; the peak is the system's own high-water mark where it "
-        "has one, and can lie above every look.</p>"
+        f"<p>The first run of each case, looked at every {digits(resolution * 1e3)} ms; the peak is the system's own high-water mark where "
+        "it has one, and can lie above every look.</p>"
     )
     return f'{told}<div class="charts">{charts}</div>{_ledgers(rows, results)}'
 
