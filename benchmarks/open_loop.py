@@ -16,6 +16,7 @@ from .statistics import CONFIDENCE, exceeds_by_chance, largest_tail, percentile
 PERCENT = 99.0
 """The percentile that a bound is on."""
 _DRAIN_PERIODS = 2.0
+_LONGEST = 3.0
 _LEAST_QUERIES = 20
 """Fewer say nothing of a rate, not even without proof."""
 _BISECTION_ENDS = 1.05
@@ -58,12 +59,12 @@ def serve(station: Station, rate_per_s: float, *, bound_s: float, streams: int, 
         rate_per_s: how many come in a second.
         bound_s: what the percentile must not exceed.
         streams: queries are the next chunk of these in turn.
-        most_s: no query comes later.
+        most_s: no query comes later, but for those without which there is no 99th percentile; these within three times as long.
         seed: of the arrivals.
     """
     begun, tickets = station.now(), []
     for number, at_s in enumerate(poisson(rate_per_s, seed)):
-        if at_s > most_s:
+        if at_s > most_s and (number >= _LEAST_QUERIES or at_s > _LONGEST * most_s):
             break
         station.wait_until(begun + at_s)
         tickets.append(Ticket(number % streams, begun + at_s))
@@ -129,7 +130,7 @@ def largest_load(trial: Callable[[Load], Trial], first: Load, *, out_of_time: Ca
     Args:
         trial: tries one load.
         first: where to begin; whole numbers stay whole, and are at least 1.
-        out_of_time: looked at before every trial but the first.
+        out_of_time: looked at before every trial but the first. A search downwards also ends where queries come too seldom to be judged.
 
     Returns:
         Every trial, in order.
@@ -139,7 +140,8 @@ def largest_load(trial: Callable[[Load], Trial], first: Load, *, out_of_time: Ca
     factor = 2.0 if trials[0].passed else 0.5
     while True:
         load = _scaled(trials[-1].load, factor, whole=whole)
-        if out_of_time() or trials[-1].passed != trials[0].passed or load == trials[-1].load:
+        slow = factor < 1 and not trials[-1].proved and len(trials[-1].tickets) < _LEAST_QUERIES
+        if slow or out_of_time() or trials[-1].passed != trials[0].passed or load == trials[-1].load:
             break
         trials.append(trial(load))  # type: ignore[arg-type]
     while not out_of_time():

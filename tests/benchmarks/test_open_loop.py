@@ -107,6 +107,20 @@ def test_the_largest_rate_is_found_whichever_side_it_begins(fake: ModuleType) ->
         assert 23.0 / 1.06 <= best.load <= 23.0
 
 
+def test_a_search_downwards_ends_where_there_are_too_few_queries_to_judge(fake: ModuleType) -> None:
+    def trial(rate_per_s: float) -> Trial:
+        return serve(fake.FakeStation(repeat(1.0)), rate_per_s, bound_s=0.5, streams=1, most_s=10.0, seed=1)
+
+    trials = largest_load(trial, 5.0, out_of_time=lambda: False)
+    assert best_of(trials) is None
+    assert len(trials) < 20
+
+
+def test_a_trial_goes_on_for_queries_enough_to_be_judged(fake: ModuleType) -> None:
+    trial = serve(fake.FakeStation(repeat(0.01)), 5.0, bound_s=0.5, streams=1, most_s=2.0, seed=1)
+    assert (len(trial.tickets), trial.passed) == (20, True)
+
+
 def test_a_search_ends_with_its_time(fake: ModuleType) -> None:
     left = iter([False, False, True])
     trials = largest_load(lambda load: Trial(load, True, True, ()), 1, out_of_time=lambda: next(left, True))
