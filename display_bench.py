@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from statistics import median, median_low
+from statistics import median
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from .benchmarks.results import Results, Row, Run
 from .benchmarks.statistics import between_runs, percentile, pooled, throughput
+from .benchmarks.summary import middle_of
 from .display import StageBars
 
 _HEADLINES = {
@@ -118,13 +119,12 @@ def _rate(row: Row) -> str:
     """What the scenario is about: clips or chunks a second, the largest rate, or the most streams."""
     outcomes = [run.outcome for run in row.runs]
     if row.case.scenario == "server":
-        rate = median(outcome["rate_per_s"] for outcome in outcomes)
+        rate = middle_of(row, "rate_per_s")
         proved = all(outcome.get("proved") for outcome in outcomes)
         said = f"{rate:.1f} chunks under p99 {outcomes[0]['bound_ms']:.0f} ms" if rate else "none found in the time there was"
         return said if proved or not rate else f"{said}, not proved"
     if row.case.scenario == "live":
-        streams = median_low(outcome["streams"] for outcome in outcomes)
-        return f"{streams:g} streams, a chunk each {outcomes[0]['period_s']:g} s"
+        return f"{middle_of(row, 'streams'):g} streams, a chunk each {outcomes[0]['period_s']:g} s"
     if row.case.scope == "engine":
         return "-"
     rates = [throughput(run) for run in row.runs]

@@ -17,6 +17,7 @@ PERCENT = 99.0
 """The percentile that a bound is on."""
 _DRAIN_PERIODS = 2.0
 _LONGEST = 3.0
+"""How many times its time a trial may take to get the least queries."""
 _LEAST_QUERIES = 20
 """Fewer say nothing of a rate, not even without proof."""
 _BISECTION_ENDS = 1.05
@@ -59,7 +60,7 @@ def serve(station: Station, rate_per_s: float, *, bound_s: float, streams: int, 
         rate_per_s: how many come in a second.
         bound_s: what the percentile must not exceed.
         streams: queries are the next chunk of these in turn.
-        most_s: no query comes later, but for those without which there is no 99th percentile; these within three times as long.
+        most_s: no query comes later, but for the least without which a rate cannot be judged; these within three times as long.
         seed: of the arrivals.
     """
     begun, tickets = station.now(), []

@@ -55,7 +55,7 @@ class Wishes:
 
     @property
     def total_s(self) -> float:
-        """Seconds after which no other run begins. Everything there is, PyTorch compiled for the first time too, takes less on two CPUs."""
+        """Seconds after which no other run begins."""
         return self.budget_s or (50.0 if self.quick else 3600.0)
 
 
@@ -172,7 +172,9 @@ def pace_of(wishes: Wishes, runs: int, *, chunk_s: float) -> Pace:
 
 
 def _by_use(planned: Planned) -> tuple[bool, bool]:
-    return not planned.contender.lean, not planned.contender.lean and planned.case.scope != "file"
+    """Sorts what loads fast before the rest, and of the rest whole files before engines."""
+    heavy = not planned.contender.lean
+    return heavy, heavy and planned.case.scope != "file"
 
 
 def _valid(scopes: Sequence[Scope], scenarios: Sequence[Scenario]) -> Iterator[tuple[Scope, Scenario]]:

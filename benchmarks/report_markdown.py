@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from statistics import median_low
 
 from .environment import ABSENT
 from .findings import warnings
@@ -15,6 +14,7 @@ from .summary import (
     groups,
     headline,
     latencies,
+    middle_of,
     peak_rss_bytes,
     peak_vram_bytes,
     per_second,
@@ -93,9 +93,9 @@ def _pace(row: Row) -> str:
     outcome = {"server": "rate_per_s", "live": "streams"}.get(row.case.scenario)
     if outcome is None:
         return digits(per_second(row)[0])
-    found = [run.outcome[outcome] for run in row.runs if outcome in run.outcome]
+    found = middle_of(row, outcome)
     proved = "" if all(run.outcome.get("proved", 1.0) for run in row.runs) else " (not proved)"
-    return f"{digits(median_low(found))}{proved}" if found else NONE
+    return NONE if found is None else f"{digits(found)}{proved}"
 
 
 def _ratio(found: Latency) -> str:

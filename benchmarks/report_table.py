@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from html import escape
-from statistics import median, median_low
+from statistics import median
 
 from .report_parts import (
     NONE,
@@ -24,7 +24,18 @@ from .report_parts import (
     with_note,
 )
 from .results import Results, Row
-from .summary import Latency, groups, latencies, peak_rss_bytes, peak_vram_bytes, per_second, real_time_factor, shown_rows, withheld
+from .summary import (
+    Latency,
+    groups,
+    latencies,
+    middle_of,
+    peak_rss_bytes,
+    peak_vram_bytes,
+    per_second,
+    real_time_factor,
+    shown_rows,
+    withheld,
+)
 
 
 def tables(results: Results) -> str:
@@ -132,16 +143,16 @@ def _median(row: Row, found: Latency) -> str:
 def _pace(row: Row) -> list[str]:
     outcomes = [run.outcome for run in row.runs]
     if row.case.scenario == "server":
-        found = [outcome["rate_per_s"] for outcome in outcomes if "rate_per_s" in outcome]
+        rate = middle_of(row, "rate_per_s")
         bound = next((outcome["bound_ms"] for outcome in outcomes if "bound_ms" in outcome), None)
         proved = "" if all(outcome.get("proved", 1.0) for outcome in outcomes) else ", not proved"
-        return [with_note(digits(median(found)), "" if bound is None else f"p99 ≤ {digits(bound)} ms{proved}") if found else NONE]
+        return [NONE if rate is None else with_note(digits(rate), "" if bound is None else f"p99 ≤ {digits(bound)} ms{proved}")]
     if row.case.scenario == "live":
-        streams = [outcome["streams"] for outcome in outcomes if "streams" in outcome]
+        streams = middle_of(row, "streams")
         missed, skipped = (sum(outcome.get(name, 0.0) for outcome in outcomes) for name in ("deadline_misses", "skipped_chunks"))
         period = next((outcome["period_s"] for outcome in outcomes if "period_s" in outcome), None)
         every = "" if period is None else f"every {digits(period)} s"
-        return [with_note(f"{median_low(streams):g}", every) if streams else NONE, with_note(f"{missed:g}", f"{skipped:g} skipped")]
+        return [NONE if streams is None else with_note(f"{streams:g}", every), with_note(f"{missed:g}", f"{skipped:g} skipped")]
     return [digits(per_second(row)[0])]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, median_low
 
 import numpy as np
 
@@ -66,6 +66,12 @@ def headline(row: Row, results: Results) -> Latency | None:
     """The most telling latency of a row."""
     name = next(iter(latency_names(row)), None)
     return None if name is None else _latency(row, name, reference_of(row, results))
+
+
+def middle_of(row: Row, outcome: str) -> float | None:
+    """Of what a scenario found in each run, the middle one, the lower where there are two: a rate or a number that was reached."""
+    found = [run.outcome[outcome] for run in row.runs if outcome in run.outcome]
+    return median_low(found) if found else None
 
 
 def latency_names(row: Row) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from shortcast.runtime.whisper import SoundEncoder, WhisperWeights, resolve_whis
 from shortcast.runtime.whisper_file import read_whisper
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has XDG folders")
 
 
 @pytest.fixture
@@ -156,11 +157,17 @@ def test_processes_that_write_at_once_do_no_harm(cache: StartCache) -> None:
         ({"SHORTCAST_CACHE": "OFF", "XDG_CACHE_HOME": "/xdg"}, None),
         ({"SHORTCAST_CACHE": "/somewhere"}, Path("/somewhere")),
         ({"SHORTCAST_CACHE": "~/mine"}, Path.home() / "mine"),
-        pytest.param({"XDG_CACHE_HOME": "/xdg"}, Path("/xdg/shortcast"), marks=pytest.mark.skipif(sys.platform != "linux", reason="XDG")),
         pytest.param(
-            {"XDG_CACHE_HOME": "x"}, Path.home() / ".cache/shortcast", marks=pytest.mark.skipif(sys.platform != "linux", reason="XDG")
+            {"XDG_CACHE_HOME": "/xdg"},
+            Path("/xdg/shortcast"),
+            marks=LINUX,
         ),
-        pytest.param({}, Path.home() / ".cache/shortcast", marks=pytest.mark.skipif(sys.platform != "linux", reason="XDG")),
+        pytest.param(
+            {"XDG_CACHE_HOME": "x"},
+            Path.home() / ".cache/shortcast",
+            marks=LINUX,
+        ),
+        pytest.param({}, Path.home() / ".cache/shortcast", marks=LINUX),
     ],
 )
 def test_where_the_cache_lies(environment: dict[str, str], folder: Path | None) -> None:
