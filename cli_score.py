@@ -27,9 +27,16 @@ from .errors import DataError
 from .terminal import say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .runtime.bundle import Bundle
     from .runtime.clip_list import Clip
-    from .score_run import EarlyExit, Target
+    from .runtime.engine_choice import EngineChoice
+    from .runtime.score import Score
+    from .runtime.scorer import Scorer
+    from .score_into import Target
+    from .score_run import Plan
+    from .score_until import EarlyExit
 
 score_app = typer.Typer()
 
@@ -196,11 +203,8 @@ def score(
     force: ForceOption = False,
 ) -> None:
     """Score clips while they are read: after every chunk of 2 s there is a score, and the last one is the clip's."""
-    from .runtime.media import ReadOptions
-    from .runtime.score_files import RowsKey
-    from .runtime.scorer import Scorer
-    from .runtime.start_cache import user_cache
-    from .score_run import Plan, print_scores, printer, score_into
+    from .runtime.read_options import ReadOptions
+    from .score_run import Plan, print_scores
 
     until = _until(until_settled, settled, settled_confidence, watts_per_core, transcript=transcript)
     target = _target(output, resume, output_format, retry_failed=retry_failed, force=force)
@@ -211,17 +215,7 @@ def score(
     if until:
         until.check(opened, both=pictures and sound)
     chosen = chosen_engine(opened, engine, precision, device)
-    open_scorer = partial(
-        Scorer,
-        opened,
-        backend=chosen.backend,
-        precision=precision.value,
-        device=chosen.device,
-        whisper=whisper,
-        transcribe=transcript,
-        preload_sound=sound,
-        cache=user_cache(),
-    )
+    open_scorer = partial(_open_scorer, opened, chosen, precision=precision.value, whisper=whisper, transcribe=transcript, hears=sound)
     in_turn = as_table or (every_chunk and target is None) if ordered is None else ordered
     options = ReadOptions(
         use_pictures=pictures,
@@ -242,19 +236,67 @@ def score(
     left_out[f"first {max_seconds} s"] = max_seconds is not None
     left_out[f"whisper in {whisper_compute.value if whisper_compute else None}"] = whisper_compute is not None
     settings = [precision.value, *(name for name, applies in left_out.items() if applies), *([str(until)] if until else [])]
-    key = RowsKey(f"{opened.manifest.id[:16]}, {', '.join(settings)}", opened.manifest.target.classes)
+    scored_with = f"{opened.manifest.id[:16]}, {', '.join(settings)}"
     if target:
-        failures = score_into(target, key, clips, plan)
+        failures = _score_into(target, opened, scored_with, clips, plan)
     else:
-        failures = print_scores(clips, plan, printer(key, as_table=as_table, as_csv=output_format is Format.csv))
+        failures = print_scores(clips, plan, _printer(opened, scored_with, as_table=as_table, as_csv=output_format is Format.csv))
     raise typer.Exit(1 if failures else 0)
+
+
+def _open_scorer(
+    bundle: Bundle,
+    chosen: EngineChoice,
+    *,
+    precision: str,
+    whisper: Path | None,
+    transcribe: bool,
+    hears: bool,
+    threads: int,
+) -> Scorer:
+    """The scorer. Whisper begins to load first, in a thread: what the others need is imported meanwhile, and takes as long."""
+    from .runtime.sound_loader import whisper_loader
+    from .runtime.start_cache import user_cache
+    from .runtime.threads import ThreadPlan
+
+    cache = user_cache()
+    sound = whisper_loader(bundle, device=chosen.device, whisper=whisper, cache=cache)
+    if hears:
+        sound.begin(ThreadPlan.fit(threads).sound)
+    from .runtime.scorer import Scorer
+
+    return Scorer(
+        bundle,
+        backend=chosen.backend,
+        precision=precision,
+        device=chosen.device,
+        threads=threads,
+        whisper=whisper,
+        transcribe=transcribe,
+        cache=cache,
+        sound=sound,
+    )
+
+
+def _score_into(target: Target, bundle: Bundle, scored_with: str, clips: list[Clip], plan: Plan) -> int:
+    from .runtime.score_files import RowsKey
+    from .score_into import score_into
+
+    return score_into(target, RowsKey(scored_with, bundle.manifest.target.classes), clips, plan)
+
+
+def _printer(bundle: Bundle, scored_with: str, *, as_table: bool, as_csv: bool) -> Callable[[Clip, Score], None]:
+    from .score_run import csv_printer, json_printer, table_printer
+
+    if as_csv:
+        from .runtime.score_files import RowsKey
+
+        return csv_printer(RowsKey(scored_with, bundle.manifest.target.classes))
+    return table_printer() if as_table else json_printer()
 
 
 def _until(wanted: bool, kind: Settled | None, confidence: float | None, watts: float | None, *, transcript: bool) -> EarlyExit | None:
     """When to stop reading a clip, or None to read it whole; what makes no sense together is a usage error."""
-    from .runtime.early import Until
-    from .score_run import EarlyExit
-
     given = {"--settled": kind, "--settled-confidence": confidence, "--watts-per-core": watts}
     refusals = [
         *((not wanted and value is not None, f"{name} needs --until-settled") for name, value in given.items()),
@@ -266,14 +308,14 @@ def _until(wanted: bool, kind: Settled | None, confidence: float | None, watts: 
             raise typer.BadParameter(sentence)
     if not wanted:
         return None
+    from .runtime.early import Until
+    from .score_until import EarlyExit
+
     return EarlyExit(Until("interval" if kind is Settled.interval else "class", confidence or 0.9), watts)
 
 
 def _target(output: Path | None, resume: Path | None, form: Format | None, *, retry_failed: bool, force: bool) -> Target | None:
     """The file asked for, or None for stdout; what makes no sense together is a usage error."""
-    from .runtime.score_files import FileFormat, format_of
-    from .score_run import Target
-
     path = resume or output
     refusals = [
         (bool(resume and output and resume != output), "--resume OUT already says where scores go; leave out --output"),
@@ -282,15 +324,19 @@ def _target(output: Path | None, resume: Path | None, form: Format | None, *, re
         (force and not output, "--force needs --output"),
         (path is None and form is Format.parquet, "Parquet needs --output FILE"),
         (path is not None and form is Format.table, "a table is for stdout; files are jsonl, csv or parquet"),
-        (path is not None and form is None and format_of(path) is None, f"{path}: expected .jsonl, .csv or .parquet, or --format"),
     ]
     for applies, sentence in refusals:
         if applies:
             raise typer.BadParameter(sentence)
     if path is None:
         return None
+    from .runtime.score_files import FileFormat, format_of
+    from .score_into import Target
+
     chosen = FileFormat(form.value) if form else format_of(path)
-    return Target(path, chosen, resume is not None, retry_failed, force) if chosen else None
+    if chosen is None:
+        raise typer.BadParameter(f"{path}: expected .jsonl, .csv or .parquet, or --format")
+    return Target(path, chosen, resume is not None, retry_failed, force)
 
 
 def _clips(sources: list[str], list_file: str | None, *, once: bool) -> list[Clip]:

@@ -120,7 +120,7 @@ def _import_command() -> None:
 
 
 def _import_runtime() -> None:
-    for name in ("score_run", "runtime.whisper", "runtime.engines.onnxruntime"):
+    for name in ("score_run", "runtime.scorer", "runtime.whisper", "runtime.engines.onnxruntime"):
         import_module(f"shortcast.{name}")
 
 

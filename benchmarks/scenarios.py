@@ -12,7 +12,8 @@ from time import perf_counter
 
 from ..runtime.chunks import ChunkStream, read_chunks
 from ..runtime.many import score_many
-from ..runtime.scorer import Scorer, Stream
+from ..runtime.scorer import Scorer
+from ..runtime.scoring_stream import Stream
 from .contenders import Opened
 from .open_loop import Trial, ages_ms, best_of, largest_load, live, serve
 from .recording import Record, RunRule, closed_loop

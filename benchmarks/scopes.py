@@ -16,7 +16,8 @@ from ..runtime.chunks import Chunk, read_chunks
 from ..runtime.engines import Tensors
 from ..runtime.engines.state import stepper
 from ..runtime.history import History, fusion_feeds
-from ..runtime.scorer import Scorer, Stream
+from ..runtime.scorer import Scorer
+from ..runtime.scoring_stream import Stream
 from .contenders import Opened
 from .recording import Record
 

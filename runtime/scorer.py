@@ -7,42 +7,36 @@ engine waits for both. `ThreadPlan` says how many threads each has.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Lock
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EngineError
 from .ahead import Ahead, opened_apart
-from .bundle import GRAPHS, WHISPER, Bundle
+from .bundle import GRAPHS, Bundle
 from .chunks import Chunk, read_chunks
 from .engines import Engine, Tensors, home_device, open_engines
 from .engines.device_memory import OnGpu
-from .engines.state import State, stepper
+from .engines.state import stepper
 from .history import History, clip_rows, fusion_feeds, padded_feeds
 from .media import ReadOptions, Source
 from .notes import with_notes
 from .pace import PaceKeeper
 from .score import Latency, Score
+from .scoring_stream import Stream
+from .sound_loader import Hearing, SoundLoader, weights_for, whisper_loader
 from .start_cache import StartCache
 from .threads import ThreadPlan
 
 if TYPE_CHECKING:
-    from .transcript import Transcriber, Transcription
-    from .whisper import WhisperWeights
-
-
-class Hearing(Protocol):
-    """What turns the sound of a chunk into one vector, as `SoundEncoder` does."""
-
-    def embed(self, samples: NDArray[np.float32], sample_mask: NDArray[np.bool_]) -> NDArray[np.float32] | None: ...
+    from .transcript import Transcriber
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,38 +49,23 @@ class Parts:
     """Called once, when a clip first has sound."""
 
 
-@dataclass(slots=True)
-class Stream:
-    """What is carried from chunk to chunk of one clip: the encoder's state and the embeddings so far. Bounded, if the model's window is."""
-
-    clip: str
-    state: State
-    """On the host or on the GPU, wherever the engine computes; the stream owns it."""
-    visual: History
-    audio: History
-    transcription: Transcription | None = None
-    declared_s: float | None = None
-    """How long the container says the clip is."""
-    epoch: int = 0
-    lost_packets: int = 0
-    dropped_chunks: int = 0
-    pace: PaceKeeper = field(default_factory=PaceKeeper)
-    last_visual: NDArray[np.float32] | None = None
-    """Of the last chunk, float32 (Dv,); None where it had no pictures."""
-    last_audio: NDArray[np.float32] | None = None
-    """Of the last chunk, float32 (Da,); None where it had no sound."""
-
-    def close(self) -> None:
-        """Gives back the state's place; one on the GPU is used again by the next stream."""
-        self.state.close()
-
-
 @dataclass(frozen=True, slots=True)
 class _Embedded:
     """What one modality of a chunk became."""
 
     embedding: NDArray[np.float32] | None
     milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Fused:
+    """What the engines made of a chunk."""
+
+    seen: _Embedded
+    heard: _Embedded
+    outputs: Tensors
+    milliseconds: float
+    """Of the fusion engine."""
 
 
 class Scorer:
@@ -105,8 +84,8 @@ class Scorer:
         threads: int | None = None,
         whisper: Path | None = None,
         transcribe: bool = False,
-        preload_sound: bool = False,
         cache: StartCache | None = None,
+        sound: SoundLoader | None = None,
     ) -> None:
         """Opens the engines.
 
@@ -118,9 +97,10 @@ class Scorer:
             threads: CPUs for one stream, see `ThreadPlan`; None takes the CPU quota.
             whisper: a directory with the Whisper weights; None looks in the usual places (see `resolve_whisper`).
             transcribe: also turn speech into text.
-            preload_sound: begin to load the Whisper encoder at once, beside everything else; see the method of that name.
             cache: where what a start prepares is kept for the next one, see `user_cache`; None prepares it every time. Scores are the
                 same to the last bit.
+            sound: what loads the Whisper encoder, where somebody has begun with that already, see `whisper_loader`; the scorer closes
+                it. None: one of its own, once a clip has sound or at `preload_sound`.
 
         Raises:
             BundleError: the bundle has no such precision.
@@ -128,21 +108,13 @@ class Scorer:
         """
         self.plan = ThreadPlan.fit(threads)
         self.bundle = bundle
-        self._device = device or home_device(backend)
-        self._whisper = whisper
-        self._cache = cache
-        self._hear_with(self._open_sound, self._open_transcriber() if transcribe else None)
-        if preload_sound:
-            self.preload_sound()
-        self._see_with(
-            *open_engines(
-                [bundle.graph(name, precision=precision) for name in GRAPHS],
-                backend=backend,
-                device=self._device,
-                threads=self.plan.graphs,
-                cache=cache,
-            )
+        device = device or home_device(backend)
+        self._hear_with(
+            sound or whisper_loader(bundle, device=device, whisper=whisper, cache=cache),
+            _transcriber(bundle, whisper, device) if transcribe else None,
         )
+        graphs = [bundle.graph(name, precision=precision) for name in GRAPHS]
+        self._see_with(*open_engines(graphs, backend=backend, device=device, threads=self.plan.graphs, cache=cache))
 
     @classmethod
     def of_parts(cls, bundle: Bundle, parts: Parts, *, threads: int | None = None) -> Scorer:
@@ -158,15 +130,13 @@ class Scorer:
         """
         scorer = cls.__new__(cls)
         scorer.bundle, scorer.plan = bundle, ThreadPlan.fit(threads)
-        scorer._hear_with(parts.open_sound, None)
+        scorer._hear_with(SoundLoader(lambda _: parts.open_sound()), None)
         scorer._see_with(parts.visual, parts.fusion)
         return scorer
 
-    def _hear_with(self, open_sound: Callable[[], Hearing], transcriber: Transcriber | None) -> None:
+    def _hear_with(self, sound: SoundLoader, transcriber: Transcriber | None) -> None:
         self._beside = ThreadPoolExecutor(thread_name_prefix="shortcast-beside")
-        self._sound: Future[Hearing] | None = None
-        self._sound_lock = Lock()
-        self._opens_sound, self._transcriber = open_sound, transcriber
+        self._sound, self._transcriber = sound, transcriber
 
     def _see_with(self, visual: Engine, fusion: Engine) -> None:
         self._visual, self._fusion = visual, fusion
@@ -232,7 +202,7 @@ class Scorer:
 
     def preload_sound(self) -> None:
         """Begins to load the Whisper encoder before a clip asks for it; what is wrong with it, the first clip with sound will say."""
-        self._begin_sound()
+        self._sound.begin(self.plan.sound)
 
     def new_stream(self, clip: str = "") -> Stream:
         """The state of a clip of which nothing has been seen. Close it when the clip is done."""
@@ -255,21 +225,11 @@ class Scorer:
         seen, heard = self._embed(stream, chunk)
         known = perf_counter()
         outputs = self._fusion.run(fusion_feeds(stream.visual.shown(), stream.audio.shown()))
-        fused = perf_counter()
-        if stream.transcription:
-            stream.transcription.add(chunk)
-        ended = perf_counter()
-        latency = Latency(
-            decode_ms=1e3 * chunk.decode_s,
-            sound_ms=heard.milliseconds,
-            visual_ms=seen.milliseconds,
-            fusion_ms=1e3 * (fused - known),
-            transcript_ms=1e3 * (ended - fused),
-            answer_ms=1e3 * (ended - ready_s),
-        )
+        fused = _Fused(seen, heard, outputs, 1e3 * (perf_counter() - known))
+        score = self._finish(stream, chunk, fused, since_s=ready_s, notes=notes)
         media_s = 0.0 if chunk.again else chunk.end_s - chunk.start_s
-        pace = stream.pace.scored(media_s, ready_s=ready_s, taken_s=started, scored_s=ended)
-        return replace(self._as_score(outputs, stream, chunk, latency, notes), pace=pace)
+        pace = stream.pace.scored(media_s, ready_s=ready_s, taken_s=started, scored_s=perf_counter())
+        return replace(score, pace=pace)
 
     def _embed(self, stream: Stream, chunk: Chunk) -> tuple[_Embedded, _Embedded]:
         """What is seen and heard of a chunk, added to the history; nothing is new of one that is given again."""
@@ -305,21 +265,11 @@ class Scorer:
         known = perf_counter()
         shown = [fusion_feeds(stream.visual.shown(), stream.audio.shown()) for stream in streams]
         fused = clip_rows(self._fusion.run(padded_feeds(shown)), [feeds["chunk_mask"].shape[1] for feeds in shown])
-        fusion_ms, scores = 1e3 * (perf_counter() - known), []
-        for stream, chunk, saw, hears, outputs in zip(streams, chunks, seen, heard, fused, strict=True):
-            begun = perf_counter()
-            if stream.transcription:
-                stream.transcription.add(chunk)
-            latency = Latency(
-                decode_ms=1e3 * chunk.decode_s,
-                sound_ms=hears.milliseconds,
-                visual_ms=saw.milliseconds,
-                fusion_ms=fusion_ms,
-                transcript_ms=1e3 * (perf_counter() - begun),
-                answer_ms=1e3 * (perf_counter() - started),
-            )
-            scores.append(self._as_score(outputs, stream, chunk, latency, ()))
-        return scores
+        fusion_ms = 1e3 * (perf_counter() - known)
+        return [
+            self._finish(stream, chunk, _Fused(saw, hears, outputs, fusion_ms), since_s=started)
+            for stream, chunk, saw, hears, outputs in zip(streams, chunks, seen, heard, fused, strict=True)
+        ]
 
     def skip(self, stream: Stream, chunk: Chunk) -> None:
         """Takes in a chunk that is let go: a chunk of which nothing was seen or heard."""
@@ -339,6 +289,7 @@ class Scorer:
 
     def close(self) -> None:
         """Frees the engines, once what runs beside them has ended."""
+        self._sound.close()
         self._beside.shutdown(cancel_futures=True)
         self._visual.close()
         self._fusion.close()
@@ -350,32 +301,7 @@ class Scorer:
         self.close()
 
     def _load_sound(self) -> Hearing:
-        """The sound encoder, loaded when a clip first needs it, or before: one without sound never waits for it."""
-        return self._begin_sound().result()
-
-    def _begin_sound(self) -> Future[Hearing]:
-        with self._sound_lock:
-            if self._sound is None:
-                self._sound = self._beside.submit(self._opens_sound)
-            return self._sound
-
-    def _open_sound(self) -> Hearing:
-        from .whisper import SoundEncoder
-
-        contract = self.bundle.sound_contract
-        encoder = SoundEncoder(self._weights(), contract, device=self._device, threads=self.plan.sound, cache=self._cache)
-        encoder.warm_up()
-        return encoder
-
-    def _open_transcriber(self) -> Transcriber:
-        from .transcript import Transcriber
-
-        return Transcriber(self._weights().path, device=self._device)
-
-    def _weights(self) -> WhisperWeights:
-        from .whisper import resolve_whisper
-
-        return resolve_whisper(self.bundle.contract.sound.whisper, explicit=self._whisper, bundled=self.bundle.path / WHISPER)
+        return self._sound.begin(self.plan.sound).result()
 
     def _embed_pictures(self, stream: Stream, chunk: Chunk) -> _Embedded:
         if not chunk.has_pictures:
@@ -395,6 +321,22 @@ class Scorer:
             for row, output in zip(rows, outputs, strict=True):
                 found[row] = _Embedded(np.asarray(output["embedding"][0], dtype=np.float32), milliseconds)
         return found
+
+    def _finish(self, stream: Stream, chunk: Chunk, fused: _Fused, *, since_s: float, notes: tuple[str, ...] = ()) -> Score:
+        """The score of a chunk, with the words said until then where they are wanted; `since_s`: when it was to be scored."""
+        begun = perf_counter()
+        if stream.transcription:
+            stream.transcription.add(chunk)
+        ended = perf_counter()
+        latency = Latency(
+            decode_ms=1e3 * chunk.decode_s,
+            sound_ms=fused.heard.milliseconds,
+            visual_ms=fused.seen.milliseconds,
+            fusion_ms=fused.milliseconds,
+            transcript_ms=1e3 * (ended - begun),
+            answer_ms=1e3 * (ended - since_s),
+        )
+        return self._as_score(fused.outputs, stream, chunk, latency, notes)
 
     def _as_score(self, outputs: Tensors, stream: Stream, chunk: Chunk, latency: Latency, notes: tuple[str, ...]) -> Score:
         target = self.bundle.manifest.target
@@ -428,6 +370,12 @@ class Scorer:
         """The outermost quantiles with the conformal margin of what has been seen so far, in standardised units."""
         low, high = float(quantiles[0]), float(quantiles[-1])
         return self.bundle.manifest.intervals.apply(low, high, chunks=chunk.index + 1, final=chunk.final)
+
+
+def _transcriber(bundle: Bundle, whisper: Path | None, device: str) -> Transcriber:
+    from .transcript import Transcriber
+
+    return Transcriber(weights_for(bundle, whisper).path, device=device)
 
 
 def _visual_feeds(chunk: Chunk) -> Tensors:

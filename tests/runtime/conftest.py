@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +19,7 @@ from shortcast.runtime.score import Latency, Score
 from shortcast.runtime.transcript import Segment
 
 MILLISECOND = Fraction(1, 1000)
+_NOBODY = 65534
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,21 @@ class ClipRecipe:
     """Added to every timestamp."""
     sound_delay_s: float = 0.0
     """How much later than its pictures sound is written to the file."""
+
+
+@pytest.fixture
+def ordinary_users_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder whose owner runs the test, and is not root, who may read and write everything: where root runs it, somebody else does."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, _NOBODY, _NOBODY)
+        os.seteuid(_NOBODY)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(0)
 
 
 @pytest.fixture
