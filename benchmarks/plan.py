@@ -71,6 +71,29 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
+class _Tempo:
+    """How thorough a run is."""
+
+    percentile: float
+    """The one for which there are to be samples enough."""
+    least_timed_s: float
+    longer: float
+    """How many times as long a run may last to get there."""
+    warm_up: float
+    """At most, as a share of the time that is timed."""
+    least_search_s: float
+    search_of_all: float
+    """How long a search for a rate may take, as a share of all the time there is, and below of a run's."""
+    search_of_run: float
+
+
+_QUICK = _Tempo(90.0, least_timed_s=1.5, longer=1.5, warm_up=0.5, least_search_s=10.0, search_of_all=0.0, search_of_run=0.0)
+_WHOLE = _Tempo(99.0, least_timed_s=3.0, longer=4.0, warm_up=1.0, least_search_s=30.0, search_of_all=0.05, search_of_run=0.6)
+_MOST_TIMED_S = 6.0
+_MOST_SEARCH_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     """One run to be made."""
 
@@ -159,13 +182,17 @@ def order_of(cases: Sequence[tuple[Contender, Case]], *, repeats: int, seed: int
 
 def pace_of(wishes: Wishes, runs: int, *, chunk_s: float) -> Pace:
     """Splits the time there is among the runs; each needs some seconds to start, to load, to be proved and to warm up."""
+    tempo = _QUICK if wishes.quick else _WHOLE
     share_s = wishes.total_s / max(1, runs)
-    timed_s = min(6.0, max(1.5 if wishes.quick else 3.0, 0.2 * share_s))
-    samples = -(-needed_samples(99.0 if not wishes.quick else 90.0) // wishes.runs_each)
-    search_s = 10.0 if wishes.quick else max(30.0, min(120.0, 0.05 * wishes.total_s), 0.6 * share_s)
+    timed_s = min(_MOST_TIMED_S, max(tempo.least_timed_s, 0.2 * share_s))
+    search_s = max(tempo.least_search_s, min(_MOST_SEARCH_S, tempo.search_of_all * wishes.total_s), tempo.search_of_run * share_s)
     return Pace(
-        WarmUpRule(most_s=timed_s / 2 if wishes.quick else timed_s),
-        RunRule(least_s=timed_s, least_samples=samples, most_s=(1.5 if wishes.quick else 4.0) * timed_s),
+        WarmUpRule(most_s=tempo.warm_up * timed_s),
+        RunRule(
+            least_s=timed_s,
+            least_samples=-(-needed_samples(tempo.percentile) // wishes.runs_each),
+            most_s=tempo.longer * timed_s,
+        ),
         Load(wishes.bound_ms, wishes.period_s or chunk_s, search_s),
         timeout_s=60.0 + 20 * timed_s + 2 * search_s,
     )

@@ -24,9 +24,9 @@ from .bootstrap import Bootstrap
 from .clips import SPLITS, ClipRow, read_manifest
 from .companions import Companions, TrainingRun, fitted_baselines, model_variants, video_networks
 from .dataset import FailedClip, FeatureStore, ReadyClip, file_sha256, prepare_features
+from .embed import embed_clip
 from .evaluation import Prediction, Predictions, evaluate_predictions, final_scores, predict_all, with_margins
 from .evaluation_report import ClipFigures, EvaluationReport
-from .fit_autoencoder import embed_clip
 from .labelled import EmbeddedClip, LabelledClips
 from .metrics import standardised_space
 from .networks import length_figures, network_figures

@@ -1,4 +1,4 @@
-"""Trains the ConvLSTM autoencoder without labels, and embeds clips with what it learned.
+"""Trains the ConvLSTM autoencoder without labels.
 
 Windows of consecutive chunks are drawn from the training clips. The encoder's state is carried from chunk to chunk, as it is when
 a clip streams, but detached after every `backprop_chunks` of them (truncated backpropagation through time) and reset where the epoch
@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DataError
@@ -31,7 +30,7 @@ from ..models.autoencoder import (
     mean_frame,
     mean_frame_mse,
 )
-from ..models.convlstm import ConvLSTMEncoder, State, runs
+from ..models.convlstm import State, runs
 from .compute import Compute
 from .dataset import ClipFeatures, Clips
 from .memory import MemoryPlan, peak_bytes, plan_memory, weights_of
@@ -222,31 +221,6 @@ def _trained_as(model: ConvLSTMAutoencoder, options: AutoencoderOptions) -> Iter
             yield
         finally:
             model.set_checkpointing(0)
-
-
-def embed_clip(encoder: ConvLSTMEncoder, clip: ClipFeatures) -> NDArray[np.float32]:
-    """Embeds the pictures of a whole clip exactly as scoring does: chunk by chunk, the state carried, and reset with the epoch.
-
-    Args:
-        encoder: in evaluation mode, on any device. It computes in float32, as the exported graph does.
-        clip: N chunks.
-
-    Returns:
-        float32 (N, D). A chunk without pictures is not encoded: its row is 0 and the state passes it by.
-    """
-    embeddings = np.zeros((len(clip.epochs), encoder.config.embedding_dim), dtype=np.float32)
-    state, epoch = encoder.initial_state(), clip.epochs[0]
-    device = state[0].device
-    with torch.inference_mode():
-        for index, seen in enumerate(clip.picture_mask):
-            if clip.epochs[index] != epoch:
-                state, epoch = encoder.initial_state(), clip.epochs[index]
-            if seen:
-                frames = torch.from_numpy(np.array(clip.frames[index]))[None]
-                mask = torch.from_numpy(clip.frame_mask[index].astype(np.float32))[None]
-                embedding, state = encoder(frames.to(device), mask.to(device), state)
-                embeddings[index] = embedding[0].cpu().numpy()
-    return embeddings
 
 
 class _Window(NamedTuple):

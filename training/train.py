@@ -33,9 +33,10 @@ from .clips import read_manifest
 from .conformal import fit_intervals
 from .cross_validate import CrossValidation, FoldOptions, FoldResult, cross_validate, fold_kind, fold_splits
 from .dataset import FailedClip, FeatureStore, ReadyClip, StoredClips, file_sha256, prepare_features
+from .embed import embed_clip
 from .evaluation import Evaluation, evaluate, final_scores, predict, predict_all
 from .fit_autoencoder import STAGE as AUTOENCODER
-from .fit_autoencoder import AutoencoderReport, embed_clip, fit_autoencoder, plan_autoencoder
+from .fit_autoencoder import AutoencoderReport, fit_autoencoder, plan_autoencoder
 from .fit_regressor import STAGE as REGRESSOR
 from .fit_regressor import RegressorReport, fit_regressor, plan_regressor
 from .labelled import EmbeddedClip, LabelledClips

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shortcast.benchmarks.until_settled import ClipRun, replay, report
+from shortcast.benchmarks.settled_rules import ClipRun, replay
+from shortcast.benchmarks.until_settled import report
 from shortcast.runtime.bundle import Bundle
 from shortcast.runtime.early import Until
 from shortcast.runtime.settling_fit import ClipPath

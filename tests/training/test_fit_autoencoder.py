@@ -14,7 +14,8 @@ from shortcast.models.autoencoder import ConvLSTMAutoencoder, DecoderConfig, aut
 from shortcast.models.convlstm import ConvLSTMEncoder, EncoderConfig
 from shortcast.training.compute import Compute
 from shortcast.training.dataset import ClipFeatures
-from shortcast.training.fit_autoencoder import AutoencoderOptions, embed_clip, fit_autoencoder, plan_autoencoder
+from shortcast.training.embed import embed_clip
+from shortcast.training.fit_autoencoder import AutoencoderOptions, fit_autoencoder, plan_autoencoder
 from shortcast.training.memory import peak_bytes, weights_of
 from shortcast.training.run import ProgressEvent, RunDirectory
 
