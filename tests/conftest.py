@@ -6,12 +6,15 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+# Tests run side by side, one a CPU: threads of PyTorch and scikit-learn that wait for each other would spin on the others' CPUs.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -37,6 +40,22 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def sample() -> Path:
     return ROOT / "samples" / "sample.mp4"
+
+
+@pytest.fixture(scope="session")
+def short(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first two chunks of the sample, the same packets: for tests of what happens around scoring."""
+    import av
+
+    path = tmp_path_factory.mktemp("short") / "short.mp4"
+    with av.open(str(sample)) as whole, av.open(str(path), "w") as cut:
+        streams = [*whole.streams.video, *whole.streams.audio]
+        copies = {stream.index: cut.add_stream_from_template(stream) for stream in streams}
+        for packet in whole.demux(streams):
+            if packet.dts is not None and packet.pts * packet.time_base < 4:
+                packet.stream = copies[packet.stream.index]
+                cut.mux(packet)
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -158,7 +177,38 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Trained:
+def traced_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The exporter gets a graph it has traced before where it asks for the same weights: PyTorch takes half a minute for each.
+
+    A length strategy leaves no trace in the graph; were that to change, scores would differ from PyTorch's and tests would fail.
+    `export_visual` and `export_fusion` themselves, which tests/export/test_onnx.py is about, trace every time.
+    """
+    from shortcast.export import exporter
+
+    folder, traced = tmp_path_factory.mktemp("traced"), {}
+
+    def once(export: Callable[[Any, Path], Any]) -> Callable[[Any, Path], Any]:
+        def export_or_copy(module: Any, path: Path) -> Any:
+            config = replace(module.config, strategy="pad") if hasattr(module.config, "strategy") else module.config
+            weights = hashlib.sha256(repr((type(module), config)).encode())
+            for name, value in module.state_dict().items():
+                weights.update(name.encode() + value.numpy().tobytes())
+            key = weights.hexdigest()
+            if key not in traced:
+                traced[key] = export(module, folder / f"{key}.onnx")
+            shutil.copy(traced[key].path, path)
+            return replace(traced[key], path=path)
+
+        return export_or_copy
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("export_visual", "export_fusion"):
+            patch.setattr(exporter, name, once(getattr(exporter, name)))
+        yield
+
+
+@pytest.fixture(scope="session")
+def trained(traced_once: None, tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Trained:
     from shortcast.export.exporter import ExportOptions, export_bundle
     from shortcast.training.fit_autoencoder import AutoencoderOptions
     from shortcast.training.fit_regressor import RegressorOptions

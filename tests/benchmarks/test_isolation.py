@@ -1,5 +1,6 @@
 """Runs in processes of their own, around a real engine that is right, wrong, slow, hungry, forgetful, dead or stuck."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,16 +16,27 @@ from shortcast.benchmarks.warmup import WarmUpRule
 from shortcast.errors import EngineError
 
 
-@pytest.fixture
-def task(demo: Path, sample: Path, monkeypatch: pytest.MonkeyPatch) -> Task:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+@pytest.fixture(scope="module")
+def task(demo: Path, short: Path) -> Iterator[Task]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        yield task_of(demo, short)
+
+
+@pytest.fixture(scope="module")
+def right(task: Task) -> Finished:
+    """What the others are held against."""
+    return of(task, "right")
+
+
+def task_of(bundle: Path, clip: Path) -> Task:
     return Task(
-        bundle=str(demo),
+        bundle=str(bundle),
         contender=Contender("fake_contender:right", "fp32", "ctranslate2 float32"),
         scope="engine",
         scenario="single-stream",
         threads=1,
-        clips=(str(sample),),
+        clips=(str(clip),),
         seed=1,
         proof_clips=1,
         warm_up=WarmUpRule(most_s=0.5),
@@ -37,8 +49,8 @@ def of(task: Task, function: str) -> Finished:
     return run_task(replace(task, contender=replace(task.contender, backend=f"fake_contender:{function}")), timeout_s=300)
 
 
-def test_a_slow_and_hungry_engine_shows_as_it_is(task: Task) -> None:
-    right, slow = of(task, "right"), of(task, "slow")
+def test_a_slow_and_hungry_engine_shows_as_it_is(task: Task, right: Finished) -> None:
+    slow = of(task, "slow")
     assert right.answer.parity.passed
     assert slow.answer.parity.passed
     (visual,) = [series.values for series in slow.answer.series if series.name == "visual"]
@@ -58,8 +70,8 @@ def test_wrong_values_are_not_timed(task: Task, function: str) -> None:
     assert (answer.series, answer.warm_up) == ((), None)
 
 
-def test_an_engine_that_keeps_answers_is_found_out(task: Task) -> None:
-    assert _answers_from_memory(of(task, "right")) == ""
+def test_an_engine_that_keeps_answers_is_found_out(task: Task, right: Finished) -> None:
+    assert _answers_from_memory(right) == ""
     assert "it keeps answers" in _answers_from_memory(of(task, "keeps_answers"))
 
 
@@ -76,8 +88,8 @@ def test_a_child_that_hangs_is_ended(task: Task) -> None:
         run_task(stuck, timeout_s=8)
 
 
-def test_torch_is_seen_where_it_is_and_only_there(task: Task) -> None:
-    assert of(task, "right").answer.outcome["torch_in_process"] == 0.0
+def test_torch_is_seen_where_it_is_and_only_there(task: Task, right: Finished) -> None:
+    assert right.answer.outcome["torch_in_process"] == 0.0
     assert of(task, "brings_torch").answer.outcome["torch_in_process"] == 1.0
 
 

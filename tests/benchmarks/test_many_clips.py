@@ -7,8 +7,8 @@ from shortcast.benchmarks.many_clips import measure
 from shortcast.runtime.cpu import available_cpus
 
 
-def test_every_sample_is_kept_and_every_clip_counted(sample: Path, tmp_path: Path) -> None:
-    shutil.copy(sample, tmp_path / "a.mp4")
+def test_every_sample_is_kept_and_every_clip_counted(short: Path, tmp_path: Path) -> None:
+    shutil.copy(short, tmp_path / "a.mp4")
     (tmp_path / "b.mp4").write_text("no clip")
     result = measure(tmp_path, jobs=(2,), rounds=2, calls=1)
     assert result.clips == 2

@@ -64,10 +64,10 @@ def test_the_report_adds_up_what_was_measured(runs: list[ClipRun], demo: Path) -
     assert found["runs"][0]["z"] == [-1.5, -1.5, -1.5, 1.5, 1.5]
 
 
-def test_the_script_goes_on_where_it_was(sample: Path, tmp_path: Path, demo: Path) -> None:
+def test_the_script_goes_on_where_it_was(short: Path, tmp_path: Path, demo: Path) -> None:
     (tmp_path / "clips").mkdir()
     for number in range(2):
-        (tmp_path / "clips" / f"{number}.mp4").write_bytes(sample.read_bytes())
+        (tmp_path / "clips" / f"{number}.mp4").write_bytes(short.read_bytes())
     (tmp_path / "clips" / "0-broken.mp4").write_text("no clip")
     command = [
         sys.executable,

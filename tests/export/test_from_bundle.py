@@ -49,19 +49,28 @@ def test_a_graph_that_is_no_fusion_is_refused(bundle: Bundle, monkeypatch: pytes
         modules_of(bundle)
 
 
-@pytest.mark.parametrize("strategy", ["pad", "pool", "sequential"])
-def test_an_ordinal_head_and_other_dimensions_come_back(bundle: Bundle, tmp_path: Path, strategy: str) -> None:
-    from shortcast.export.from_bundle import _fusion
+ORDINAL = FusionConfig(width=32, heads=2, layers=1, feedforward=48, classes=3, class_head="ordinal", position_cap=7)
 
+
+@pytest.fixture(scope="module")
+def ordinal(tmp_path_factory: pytest.TempPathFactory) -> tuple[DualTransformer, Path]:
+    """A model with an ordinal head and other dimensions, and its graph, which a length strategy leaves no trace in."""
     torch.manual_seed(1)
-    config = FusionConfig(width=32, heads=2, layers=1, feedforward=48, classes=3, class_head="ordinal", strategy=strategy, position_cap=7)
-    fusion = DualTransformer(config).eval()
+    fusion = DualTransformer(ORDINAL).eval()
     for parameter in fusion.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    export_fusion(fusion, tmp_path / "fusion.onnx")
+    return fusion, export_fusion(fusion, tmp_path_factory.mktemp("ordinal") / "fusion.onnx").path
+
+
+@pytest.mark.parametrize("strategy", ["pad", "pool", "sequential"])
+def test_an_ordinal_head_and_other_dimensions_come_back(bundle: Bundle, ordinal: tuple[DualTransformer, Path], strategy: str) -> None:
+    from shortcast.export.from_bundle import _fusion
+
+    fusion, path = ordinal
+    config = replace(ORDINAL, strategy=strategy)
     target = replace(bundle.manifest.target, class_edges=bundle.manifest.target.class_edges[:2])
     manifest = replace(bundle.manifest, target=target, window_chunks=config.window)
-    rebuilt = _fusion(onnx.load(str(tmp_path / "fusion.onnx")).graph, replace(bundle, manifest=manifest))
+    rebuilt = _fusion(onnx.load(str(path)).graph, replace(bundle, manifest=manifest))
     assert rebuilt.config == config
     feeds = torch.randn(1, 4, 128), torch.randn(1, 4, 384), torch.ones(1, 4), torch.ones(1, 4), torch.ones(1, 4)
     with torch.inference_mode():

@@ -1,5 +1,4 @@
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -30,10 +29,9 @@ SMALL_FUSION = FusionConfig(
     feedforward=16,
     quantile_levels=(0.1, 0.5, 0.9),
     dropout=0.5,
-    classes=5,
+    classes=2,
     class_head="ordinal",
 )
-TWO_CLASSES = replace(SMALL_FUSION, classes=2)
 
 
 def drawn(module: nn.Module) -> nn.Module:
@@ -60,11 +58,23 @@ def visual(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return encoder, export_visual(encoder, tmp_path_factory.mktemp("visual") / "visual.onnx")
 
 
-@pytest.fixture(scope="module", params=[FusionConfig(), SMALL_FUSION, TWO_CLASSES], ids=["default", "small", "two classes"])
-def fusion(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[DualTransformer, ExportedGraph]:
-    model = DualTransformer(request.param)
+def traced(config: FusionConfig, folder: Path) -> tuple[DualTransformer, ExportedGraph]:
+    model = DualTransformer(config).eval()
     drawn(model)
-    return model, export_fusion(model, tmp_path_factory.mktemp("fusion") / "fusion.onnx")
+    return model, export_fusion(model, folder / "fusion.onnx")
+
+
+@pytest.fixture(scope="module")
+def small_fusion(tmp_path_factory: pytest.TempPathFactory) -> tuple[DualTransformer, ExportedGraph]:
+    return traced(SMALL_FUSION, tmp_path_factory.mktemp("small-fusion"))
+
+
+@pytest.fixture(scope="module", params=["default", "small, two classes"])
+def fusion(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[DualTransformer, ExportedGraph]:
+    if request.param != "default":
+        small: tuple[DualTransformer, ExportedGraph] = request.getfixturevalue("small_fusion")
+        return small
+    return traced(FusionConfig(), tmp_path_factory.mktemp("fusion"))
 
 
 def assert_describes_the_file_and_not_the_machine(exported: ExportedGraph) -> None:
@@ -95,11 +105,13 @@ def test_onnxruntime_agrees_with_pytorch_on_the_fusion_graph(
     assert [row for row in rows if not row.passed] == []
 
 
-def test_an_export_is_silent_repeatable_and_without_dropout(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    model = DualTransformer(SMALL_FUSION).eval()
-    first = export_fusion(model, tmp_path / "evaluating.onnx").path.read_bytes()
-    assert export_fusion(model.train(), tmp_path / "training.onnx").path.read_bytes() == first
+def test_an_export_is_silent_repeatable_and_without_dropout(
+    small_fusion: tuple[DualTransformer, ExportedGraph], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model, evaluating = small_fusion
+    assert export_fusion(model.train(), tmp_path / "training.onnx").path.read_bytes() == evaluating.path.read_bytes()
     assert model.training
+    model.eval()
     captured = capfd.readouterr()
     assert captured.out + captured.err == ""
 

@@ -240,12 +240,14 @@ def test_rows_are_plain_json(visual: TorchEngine) -> None:
     assert set(plain[0]) == {"check", "output", "shape", "max_abs_error", "tolerance", "passed", "detail"}
 
 
+@pytest.fixture(scope="module")
+def graph(encoder: ConvLSTMEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_visual(encoder, tmp_path_factory.mktemp("graph") / "visual.onnx").path
+
+
 @pytest.mark.parametrize("change", [0.0, 2e-3])
-def test_a_perturbed_graph_fails_and_the_exported_one_passes(
-    encoder: ConvLSTMEncoder, visual: TorchEngine, tmp_path: Path, change: float
-) -> None:
-    path = export_visual(encoder, tmp_path / "visual.onnx").path
-    model = onnx.load(path)
+def test_a_perturbed_graph_fails_and_the_exported_one_passes(graph: Path, visual: TorchEngine, tmp_path: Path, change: float) -> None:
+    path, model = tmp_path / "visual.onnx", onnx.load(graph)
     weights = next(tensor for tensor in model.graph.initializer if tensor.name == "cells.1.gates.weight")
     values = numpy_helper.to_array(weights)
     weights.CopyFrom(numpy_helper.from_array(values * np.float32(1 + change), weights.name))

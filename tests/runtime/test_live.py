@@ -467,18 +467,18 @@ def test_a_stream_that_is_faster_than_the_scorer(demo: Path, fifo: Path, media: 
 
 
 def test_what_a_stream_holds_does_not_grow(contract: Contract, clip: Path, fifo: Path) -> None:
-    """20 simulated minutes: the containers a stream keeps are as full at the end as they were after two."""
+    """Ten simulated minutes: the containers a stream keeps are as full at the end as they were after two."""
 
     def write() -> None:
         with suppress(BrokenPipeError), fifo.open("wb") as file:
-            for piece in slices(clip, 1200.0):
+            for piece in slices(clip, 600.0):
                 file.write(piece.data)
 
     threading.Thread(target=write, daemon=True).start()
     held: list[int] = []
     with read_chunks(fifo, contract) as stream:
         for chunk in stream:
-            if chunk.index in (60, 590):
+            if chunk.index in (60, 290):
                 held.append(holdings(stream))
     assert len(held) == 2
     assert held[1] <= held[0] + 40
