@@ -15,7 +15,7 @@ demo: .venv-demo/.made  ## Install the runtime alone (no torch) and score the sa
 venv: .venv/.made  ## Make .venv with every development extra.
 
 test: venv lint  ## Lint, types, the whole test suite, and the wheel in a bare environment.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 	$(MAKE) --no-print-directory smoke
 
 lint: venv  ## ruff and mypy.
