@@ -18,6 +18,7 @@ from .summary import (
     peak_rss_bytes,
     peak_vram_bytes,
     per_second,
+    proved,
     real_time_factor,
     shown_rows,
     withheld,
@@ -94,8 +95,7 @@ def _pace(row: Row) -> str:
     if outcome is None:
         return digits(per_second(row)[0])
     found = middle_of(row, outcome)
-    proved = "" if all(run.outcome.get("proved", 1.0) for run in row.runs) else " (not proved)"
-    return NONE if found is None else f"{digits(found)}{proved}"
+    return NONE if found is None else f"{digits(found)}{'' if proved(row) else ' (not proved)'}"
 
 
 def _ratio(found: Latency) -> str:

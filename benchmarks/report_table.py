@@ -32,6 +32,7 @@ from .summary import (
     peak_rss_bytes,
     peak_vram_bytes,
     per_second,
+    proved,
     real_time_factor,
     shown_rows,
     withheld,
@@ -145,8 +146,8 @@ def _pace(row: Row) -> list[str]:
     if row.case.scenario == "server":
         rate = middle_of(row, "rate_per_s")
         bound = next((outcome["bound_ms"] for outcome in outcomes if "bound_ms" in outcome), None)
-        proved = "" if all(outcome.get("proved", 1.0) for outcome in outcomes) else ", not proved"
-        return [NONE if rate is None else with_note(digits(rate), "" if bound is None else f"p99 ≤ {digits(bound)} ms{proved}")]
+        doubt = "" if proved(row) else ", not proved"
+        return [NONE if rate is None else with_note(digits(rate), "" if bound is None else f"p99 ≤ {digits(bound)} ms{doubt}")]
     if row.case.scenario == "live":
         streams = middle_of(row, "streams")
         missed, skipped = (sum(outcome.get(name, 0.0) for outcome in outcomes) for name in ("deadline_misses", "skipped_chunks"))

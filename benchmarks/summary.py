@@ -74,6 +74,11 @@ def middle_of(row: Row, outcome: str) -> float | None:
     return median_low(found) if found else None
 
 
+def proved(row: Row) -> bool:
+    """Whether every run could show with confidence what it found; where nothing of the kind was asked, yes."""
+    return all(run.outcome.get("proved", 1.0) for run in row.runs)
+
+
 def latency_names(row: Row) -> tuple[str, ...]:
     """Names of the series in milliseconds that are no helpers of a curve, the most telling first."""
     names = dict.fromkeys(series.name for run in row.runs for series in run.series if series.unit == "ms")
