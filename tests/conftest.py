@@ -89,7 +89,7 @@ class FakeGpu:
 
 @pytest.fixture(scope="session")
 def fake_gpu_module(trt: Any) -> ModuleType:
-    pytest.importorskip("cuda.bindings.runtime")
+    pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
     spec = importlib.util.spec_from_file_location("fake_gpu", ROOT / "tests" / "fake_gpu.py")
     assert spec
     assert spec.loader

@@ -82,7 +82,7 @@ def test_files_of_each_kind_and_going_on(clips: Path, tmp_path: Path, suffix: st
 
 def read(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".parquet":
-        found: list[dict[str, Any]] = pytest.importorskip("pyarrow.parquet").read_table(path).to_pylist()
+        found: list[dict[str, Any]] = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed").read_table(path).to_pylist()
         return found
     return list(csv.DictReader(path.read_text().splitlines())) if path.suffix == ".csv" else rows(path.read_bytes())
 

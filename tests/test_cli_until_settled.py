@@ -109,7 +109,7 @@ def test_flat_files_say_what_was_settled(bundle: Path, sample: Path, tmp_path: P
     out = tmp_path / f"out.{suffix}"
     assert until(bundle, sample, "-o", out, "--settled", "interval").returncode == 0
     if suffix == "parquet":
-        (row,) = pytest.importorskip("pyarrow.parquet").read_table(out).to_pylist()
+        (row,) = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed").read_table(out).to_pylist()
     else:
         (row,) = csv.DictReader(out.read_text().splitlines())
     assert (str(row["settled"]), str(row["final"])) == ("True", "True")

@@ -165,7 +165,7 @@ def test_every_cuda_name_used_exists_from_the_first_supported_version_on() -> No
 
 
 def test_the_inventory_of_cuda_names_is_that_of_the_bindings_here() -> None:
-    runtime = pytest.importorskip("cuda.bindings.runtime")
+    runtime = pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
     for name in json.loads((Path(__file__).parent / "cuda_api.json").read_text())["12.8.0"]:
         owners = [runtime, runtime.cudaError_t, runtime.cudaMemcpyKind, runtime.cudaStreamCaptureMode]
         assert any(hasattr(owner, name) for owner in owners), name

@@ -46,6 +46,6 @@ def test_without_cuda_bindings_the_extra_is_named(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_real_bindings_have_the_calls_used() -> None:
-    runtime = pytest.importorskip("cuda.bindings.runtime")
+    runtime = pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
     assert int(runtime.cudaGetDeviceCount()[0]) >= 0
     assert {"name", "major", "minor"} <= set(dir(runtime.cudaDeviceProp))

@@ -41,7 +41,7 @@ def add(made_score: Callable[..., Score]) -> Callable[..., None]:
 
 def read(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".parquet":
-        rows: list[dict[str, Any]] = pytest.importorskip("pyarrow.parquet").read_table(path).to_pylist()
+        rows: list[dict[str, Any]] = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed").read_table(path).to_pylist()
         return rows
     if path.suffix == ".csv":
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
